@@ -1,0 +1,170 @@
+"""The nouns of a suite: models, compressions, budgets, cases, and the ids made of them.
+
+Ids are stable: they name test items, baseline files and rows of reports. `smollm2--smollm2-135m--l1_global--ffn--s0.2` is suite,
+model, method, scope, level; the steps of a chain are joined by `+`; parameters that differ from their default follow in the
+method's own order, as `--seed-3`. Levels are printed in their shortest exact form.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from pytest_kick.errors import SuiteError
+from pytest_kick.registry import FAMILIES, METHODS, Scalar
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
+DTYPES = ("float32", "bfloat16")
+SCOPES = (
+    "attention",
+    "ffn",
+    "overall",
+    "head",
+    "encoder_self_attention",
+    "decoder_self_attention",
+    "cross_attention",
+    "a_compat_attention",
+    "a_compat_ffn",
+    "a_compat_overall",
+    "ffn_like_attention",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Name a model and say where it comes from.
+
+    Attributes:
+        name: in ids and as the directory under `baselines/`.
+        family: `encoder`, `encoder-decoder` or `decoder`; checked when the model is loaded.
+        source: `hub:org/name@revision`, `pypi:dist==version#file`, `path:...` (absolute by now) or `shipped:name`.
+        sha256: of the wheel, for `pypi:`.
+        licence: shown by `kick list models` and `kick fetch`.
+        summary: one line for `kick list models`.
+    """
+
+    name: str
+    family: str
+    source: str
+    sha256: str = ""
+    licence: str = ""
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        """Check name, family and source."""
+        if not NAME.fullmatch(self.name) or "--" in self.name:
+            msg = f"model: name: got {self.name!r}, expected letters, digits, '.', '_' and single '-' only. Rename the model."
+            raise SuiteError(msg)
+        if self.family not in FAMILIES:
+            msg = f"model {self.name!r}: family: got {self.family!r}, expected one of {', '.join(FAMILIES)}. Correct it."
+            raise SuiteError(msg)
+        if self.source.partition(":")[0] not in {"hub", "pypi", "path", "shipped"}:
+            msg = f"model {self.name!r}: source: got {self.source!r}, expected hub:, pypi:, path: or shipped:. Correct it."
+            raise SuiteError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionStep:
+    """Apply one method at one level to one scope.
+
+    Attributes:
+        method: a name in `registry.METHODS`.
+        scope: a name in `SCOPES`, or module name patterns, comma-separated globs such as `*.q_proj,*.k_proj`.
+        level: a sparsity in [0, 1) or a number of bits, as the method's `level` says.
+        params: parameters that differ from the method's defaults, in the method's own order.
+    """
+
+    method: str
+    scope: str
+    level: float
+    params: tuple[tuple[str, Scalar], ...] = ()
+
+    def param(self, name: str) -> Scalar:
+        """Return the value of a parameter, the method's default where the step names none."""
+        defaults = dict(METHODS.get(self.method, "step").params)
+        return {**defaults, **dict(self.params)}[name]
+
+    @property
+    def id(self) -> str:
+        """Return `method--scope--level[--param-value...]`."""
+        level = f"b{self.level:g}" if METHODS.get(self.method, "step").level == "bits" else f"s{float(self.level)!r}"
+        extra = [f"{key}-{value}" for key, value in self.params]
+        return "--".join([self.method, scope_slug(self.scope), level, *extra])
+
+
+def scope_slug(scope: str) -> str:
+    """Return a scope as ids print it: names as they are, patterns made safe for file names."""
+    return scope if scope in SCOPES else "re." + re.sub(r"[^A-Za-z0-9._]+", "_", scope.replace("*", "x"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionSpec:
+    """Hold the steps of a compression, in the order applied; none for the dense model."""
+
+    steps: tuple[CompressionStep, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the ids of the steps joined by `+`, or `dense`."""
+        return "+".join(step.id for step in self.steps) or "dense"
+
+    @property
+    def float32_only(self) -> bool:
+        """Return whether a step runs only in float32."""
+        return any(METHODS.get(step.method, "step").float32_only for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Say how much a cell may lose.
+
+    Attributes:
+        probe: name of the probe it judges.
+        metric: an outcome metric of that probe.
+        kind: `retention` (at least `limit`), `drop` (at most, a fraction of the examples) or `flips` (at most, likewise).
+        limit: in (0, 1.5] for retention, in [0, 1) otherwise.
+    """
+
+    probe: str
+    metric: str
+    kind: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Hold one cell of one suite: one test item.
+
+    Attributes:
+        suite: name of the suite.
+        model: the model.
+        compression: what is done to it.
+        probes: names of the probes.
+        budgets: what the verdict is held against; none means characterisation: measured and compared with the stored run only.
+        dtype: dtype the suite fixes for this cell, or "" for the run's.
+        facts: path of a facts file of the suite's own, or "" for the shipped one.
+    """
+
+    suite: str
+    model: ModelSpec
+    compression: CompressionSpec
+    probes: tuple[str, ...]
+    budgets: tuple[Budget, ...] = ()
+    dtype: str = ""
+    facts: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def cell(self) -> str:
+        """Return the id without the suite and the model: the stem of the baseline's files."""
+        return self.compression.id
+
+    @property
+    def id(self) -> str:
+        """Return `suite--model--cell`, with the dtype where the suite fixes one."""
+        return "--".join([self.suite, self.model.name, self.cell, *([self.dtype] if self.dtype else [])])
+
+    @property
+    def is_dense(self) -> bool:
+        """Return whether this cell measures the uncompressed model."""
+        return not self.compression.steps
