@@ -1,0 +1,6 @@
+"""Models: where they come from, how they are loaded, and how a cell gets the dense weights back."""
+
+from pytest_kick.models.load import load
+from pytest_kick.models.loaded import LoadedModel
+
+__all__ = ["LoadedModel", "load"]

@@ -1,0 +1,58 @@
+"""Remember how the modules of a model hang together, and put that back: attributes, submodules, parameters, buffers, hooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+
+class Snapshot:
+    """Hold the structure of a module tree, without its values.
+
+    What libraries do to a module to compress it shows in three places: its class (parametrizations), its attributes (packed
+    weights, a `weight` that shadows the parameter, a replaced `forward`), and the dictionaries among those attributes that hold
+    parameters, buffers, submodules and hooks. All three are remembered by identity. Putting them back takes milliseconds, keeps
+    ties (the same Parameter objects hang where they hung), and needs no knowledge of the library.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        """Remember `root` and all modules below it as they are now."""
+        self._modules = [(module, type(module), _remember(module.__dict__)) for module in root.modules()]
+
+    def restore(self) -> None:
+        """Put every remembered module back into its remembered state; modules that were added are dropped with it."""
+        for module, kind, attributes in self._modules:
+            if module.__class__ is not kind:
+                module.__class__ = kind
+            _restore(module.__dict__, attributes)
+
+
+def _remember(attributes: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {key: (value, value.copy() if isinstance(value, (dict, set)) else None) for key, value in attributes.items()}
+
+
+def _restore(current: dict[str, Any], remembered: dict[str, tuple[Any, Any]]) -> None:
+    for key in current.keys() - remembered.keys():
+        del current[key]
+    for key, (value, content) in remembered.items():
+        if key not in current or current[key] is not value:
+            current[key] = value
+        if isinstance(content, set) and value != content:
+            value.clear()
+            value.update(content)
+        elif isinstance(content, dict) and not _same(value, content):
+            value.clear()
+            value.update(content)
+
+
+def _same(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
+    # By identity: comparing tensors by value would be slow, and ambiguous.
+    return len(left) == len(right) and list(left) == list(right) and _identical(left.values(), right.values())
+
+
+def _identical(left: Iterable[Any], right: Iterable[Any]) -> bool:
+    return all(a is b for a, b in zip(left, right, strict=True))
