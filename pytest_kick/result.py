@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_kick.errors import KickError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Array = NDArray[Any]
 
@@ -74,6 +76,20 @@ class Examples:
             hashes=self.hashes[index],
             arrays={name: values[index] for name, values in self.arrays.items()},
         )
+
+    def subset(self, ids: Array) -> Examples:
+        """Return the examples named by `ids`, `(m,)` unicode, in that order.
+
+        Raises:
+            KickError: an id is not among these examples.
+        """
+        order = np.argsort(self.ids)
+        place = np.searchsorted(self.ids, ids, sorter=order)
+        known = np.isin(ids, self.ids)
+        if not known.all():
+            msg = f"examples: ids: got {str(ids[~known][0])!r}, expected an id of the {len(self)} examples compared with. Record them again."
+            raise KickError(msg)
+        return self.take(order[place])
 
     def to_npz(self) -> bytes:
         """Serialize to npz bytes that are equal for equal content."""

@@ -8,7 +8,7 @@ method's own order, as `--seed-3`. Levels are printed in their shortest exact fo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.registry import FAMILIES, METHODS, Scalar
@@ -28,6 +28,13 @@ SCOPES = (
     "a_compat_overall",
     "ffn_like_attention",
 )
+
+
+FAMILY_SCOPES = {
+    "encoder_self_attention": ("encoder-decoder",),
+    "decoder_self_attention": ("encoder-decoder",),
+    "cross_attention": ("encoder-decoder",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +92,14 @@ class CompressionStep:
         return {**defaults, **dict(self.params)}[name]
 
     @property
+    def kind(self) -> str:
+        """Return what the level means: `sparsity` or `bits`."""
+        return METHODS.get(self.method, "step").level
+
+    @property
     def id(self) -> str:
         """Return `method--scope--level[--param-value...]`."""
-        level = f"b{self.level:g}" if METHODS.get(self.method, "step").level == "bits" else f"s{float(self.level)!r}"
+        level = f"b{self.level:g}" if self.kind == "bits" else f"s{float(self.level)!r}"
         extra = [f"{key}-{value}" for key, value in self.params]
         return "--".join([self.method, scope_slug(self.scope), level, *extra])
 
@@ -152,7 +164,6 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     dtype: str = ""
     facts: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def cell(self) -> str:

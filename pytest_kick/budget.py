@@ -1,0 +1,134 @@
+"""Budgets of a suite: which cells they judge, and which of several wins.
+
+A `[[budgets]]` table has keys that match cells (`model`, `family`, `method`, `scope`, `sparsity`, `bits`, `cell`; names may be
+globs) and keys that limit a loss (`retention`, `drop`, `flips`, each optionally `:metric`). Where several tables limit the same
+thing of a cell, the one with more matching keys wins, an exact name counting more than a glob; of two alike the later one.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_kick.errors import SuiteError
+from pytest_kick.registry import PROBES, did_you_mean
+from pytest_kick.spec import Budget, CompressionSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+KINDS = ("retention", "drop", "flips")
+_MATCH = ("model", "family", "method", "scope", "sparsity", "bits", "cell")
+_MAX_RETENTION = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRule:
+    """Hold one `[[budgets]]` table.
+
+    Attributes:
+        match: key -> wanted values (globs for names, numbers for levels); all must match.
+        budgets: what it limits.
+    """
+
+    match: tuple[tuple[str, tuple[Any, ...]], ...]
+    budgets: tuple[Budget, ...]
+
+    @property
+    def specificity(self) -> float:
+        """Return how specific it is: one per key, half for a glob."""
+        globs = [any(isinstance(value, str) and any(char in value for char in "*?[") for value in values) for _, values in self.match]
+        return sum(0.5 if glob else 1.0 for glob in globs)
+
+
+def parse_budget(where: str, table: object) -> BudgetRule:
+    """Read one table.
+
+    Args:
+        where: opens the errors, such as `suites/a.toml: budgets[0]`.
+        table: as parsed from TOML.
+
+    Raises:
+        SuiteError: an unknown key, or a limit outside its range.
+    """
+    if not isinstance(table, dict):
+        msg = f"{where}: budget: got {table!r}, expected a table. Correct it."
+        raise SuiteError(msg)
+    probe = table.get("probe", "facts")
+    info = PROBES.get(probe, where)
+    match, budgets = [], []
+    for key, value in table.items():
+        kind, _, metric = key.partition(":")
+        if key in _MATCH:
+            match.append((key, tuple(value) if isinstance(value, list) else (value,)))
+        elif kind in KINDS:
+            if metric and metric not in info.metrics:
+                msg = f"{where}: {key}: got metric {metric!r}, expected one of probe {probe}. {did_you_mean(metric, info.metrics)}"
+                raise SuiteError(msg)
+            budgets.append(Budget(probe=probe, metric=metric or info.metric, kind=kind, limit=_limit(where, key, kind, value)))
+        elif key != "probe":
+            known = (*_MATCH, *KINDS, "probe")
+            msg = f"{where}: budget: got {key!r}, expected a known key. {did_you_mean(key, known)}"
+            raise SuiteError(msg)
+    if not budgets:
+        msg = f"{where}: budget: got {sorted(table)}, expected a limit: {', '.join(KINDS)}. Add one."
+        raise SuiteError(msg)
+    return BudgetRule(match=tuple(match), budgets=tuple(budgets))
+
+
+def _limit(where: str, key: str, kind: str, value: object) -> float:
+    low, high = (0.0, _MAX_RETENTION) if kind == "retention" else (0.0, 1.0)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high or (kind == "retention" and value == 0):  # type: ignore[arg-type, operator]
+        hint = "Write a fraction, such as 0.95, not a percentage." if number and value > high else "Correct it."  # type: ignore[operator]
+        msg = f"{where}: {key}: got {value!r}, expected a fraction in {'(' if kind == 'retention' else '['}{low:g}, {high:g}]. {hint}"
+        raise SuiteError(msg)
+    return float(value)  # type: ignore[arg-type]
+
+
+def budgets_for(
+    rules: Sequence[BudgetRule],
+    model: ModelSpec,
+    spec: CompressionSpec,
+    probes: Sequence[str],
+) -> tuple[tuple[Budget, ...], set[int]]:
+    """Return the budgets of one cell, and the indices of all rules that matched it.
+
+    The dense cell has none: there is nothing to lose.
+    """
+    if not spec.steps:
+        return (), set()
+    facts = _facts(model, spec)
+    best: dict[tuple[str, str, str], tuple[float, Budget]] = {}
+    matched = set()
+    for i, rule in enumerate(rules):
+        if not all(_matches(facts[key], wanted) for key, wanted in rule.match):
+            continue
+        matched.add(i)
+        for budget in rule.budgets:
+            key = (budget.probe, budget.metric, budget.kind)
+            if budget.probe in probes and rule.specificity >= best.get(key, (-1.0, budget))[0]:
+                best[key] = (rule.specificity, budget)
+    return tuple(best[key][1] for key in sorted(best)), matched
+
+
+def _facts(model: ModelSpec, spec: CompressionSpec) -> Mapping[str, tuple[Any, ...]]:
+    return {
+        "model": (model.name,),
+        "family": (model.family,),
+        "method": ("+".join(step.method for step in spec.steps),),
+        "scope": ("+".join(dict.fromkeys(step.scope for step in spec.steps)),),
+        "sparsity": tuple(step.level for step in spec.steps if step.kind == "sparsity"),
+        "bits": tuple(step.level for step in spec.steps if step.kind == "bits"),
+        "cell": (spec.id,),
+    }
+
+
+def _matches(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    for have in found:
+        for want in wanted:
+            if fnmatch.fnmatchcase(have, want) if isinstance(have, str) and isinstance(want, str) else have == want:
+                return True
+    return False

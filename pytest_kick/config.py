@@ -1,0 +1,210 @@
+"""Options, their ini twins and their defaults: all in one table, read into one record.
+
+Every option `--kick-NAME` has an ini twin `kick_NAME`; the command line wins over ini, ini over the default.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kick.errors import UsageError
+from pytest_kick.instruments import default_threads, has_fast_bfloat16
+from pytest_kick.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """Describe one option.
+
+    Attributes:
+        name: without `--kick-`, with dashes.
+        default: its value where neither command line nor ini names one; a tuple for an option that may repeat, False for a flag.
+        help: for `--help`.
+        choices: a closed set of values.
+        metavar: for `--help`.
+        kind: `str`, `int` or `float`.
+    """
+
+    name: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    kind: type = str
+
+    @property
+    def dest(self) -> str:
+        """Return the attribute's and the ini key's name."""
+        return "kick_" + self.name.replace("-", "_")
+
+
+OPTIONS = (
+    Option("suite", (), "Run the suites whose name matches this glob, default ones or not (repeatable).", metavar="GLOB"),
+    Option("model", (), "Run only cells of models whose name matches (repeatable).", metavar="GLOB"),
+    Option("method", (), "Run only cells with a step whose method matches (repeatable); the dense cells stay.", metavar="GLOB"),
+    Option("level", (), "Run only cells with a step of this level: 0.2, s0.2, b8 or a glob (repeatable); the dense cells stay.", metavar="GLOB"),
+    Option("hub", False, "Also run the suites whose models come from the hub."),
+    Option("update", False, "Record what was measured as the new stored run and dense baseline. FORGOT stays red."),
+    Option("update-new-only", False, "Record only what has no stored run yet."),
+    Option("missing", "fail", "What to do where a stored run is missing.", choices=("fail", "skip", "warn")),
+    Option("inconclusive", "fail", "How an INCONCLUSIVE verdict ends the test.", choices=("fail", "warn", "xfail")),
+    Option("limit", 0, "Measure a seeded sample of N examples, stratified by relation; 0 for all.", metavar="N", kind=int),
+    Option("seed", 0, "Seed of that sample.", metavar="N", kind=int),
+    Option("confidence", 0.95, "Confidence of each one-sided bound.", metavar="P", kind=float),
+    Option("dtype", "auto", "Dtype of the forward pass; auto: bfloat16 where the CPU or GPU computes in it.", choices=("auto", "float32", "bfloat16")),
+    Option("device", "cpu", "Device of the forward pass, such as cpu or cuda:0.", metavar="DEVICE"),
+    Option("threads", 0, "torch threads per worker; 0: cores // workers, or OMP_NUM_THREADS.", metavar="N", kind=int),
+    Option("batch-size", 0, "Examples per forward pass; 0: chosen from the model.", metavar="N", kind=int),
+    Option("cache", "", "Where fetched and converted models are kept (default: KICK_CACHE, or .kick/cache).", metavar="DIR"),
+    Option("baselines", "baselines", "Where dense baselines and stored runs are kept; commit it.", metavar="DIR"),
+    Option("json", "", "Write the whole run to this file.", metavar="PATH"),
+    Option("offline", False, "Never use the network."),
+    Option("plan", False, "Show what would run, what it could detect and how long it may take; load no model."),
+    Option("allow-pickle", False, "Load pickle checkpoints too. They can run code: only from whom you trust."),
+    Option("trust-remote-code", False, "Run code that a model's repository brings. Only from whom you trust."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Hold every option's value, resolved: what the workers get is what the controller decided.
+
+    Attributes are named as the options; `suites` are the suite directories, `n_workers` the xdist workers (1 without xdist).
+    """
+
+    rootdir: Path
+    suites: tuple[str, ...]
+    n_workers: int
+    run_id: str
+    suite: tuple[str, ...]
+    model: tuple[str, ...]
+    method: tuple[str, ...]
+    level: tuple[str, ...]
+    hub: bool
+    update: bool
+    update_new_only: bool
+    missing: str
+    inconclusive: str
+    limit: int
+    seed: int
+    confidence: float
+    dtype: str
+    device: str
+    threads: int
+    batch_size: int
+    cache: Path
+    baselines: Path
+    json: Path | None
+    offline: bool
+    plan: bool
+    allow_pickle: bool
+    trust_remote_code: bool
+
+    @property
+    def updating(self) -> bool:
+        """Return whether this run records."""
+        return self.update or self.update_new_only
+
+    @property
+    def scratch(self) -> Path:
+        """Return the directory for what need not survive: `.kick/` under the root."""
+        return self.rootdir / ".kick"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict, for the workers and the run record."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+        """Rebuild from `to_json`."""
+        paths = {name: Path(data[name]) for name in ("rootdir", "cache", "baselines")}
+        tuples = {f.name: tuple(data[f.name]) for f in fields(cls) if f.type.startswith("tuple")}  # type: ignore[union-attr]
+        return cls(**{**data, **paths, **tuples, "json": Path(data["json"]) if data["json"] else None})
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare all options and their ini twins."""
+    group = parser.getgroup("kick", "what compressed language models still know")
+    for option in OPTIONS:
+        text = option.help
+        if option.default is False:
+            group.addoption(f"--kick-{option.name}", dest=option.dest, action="store_true", default=None, help=text)
+            parser.addini(option.dest, help=text, type="bool", default=False)
+            continue
+        repeats = isinstance(option.default, tuple)
+        shown = "" if repeats or option.default in ("", 0) else f" (default: {option.default})"
+        choices = {"choices": option.choices} if option.choices else {"metavar": option.metavar}
+        group.addoption(f"--kick-{option.name}", dest=option.dest, action="append" if repeats else "store", default=None, help=text + shown, **choices)
+        parser.addini(option.dest, help=text, type="args" if repeats else "string", default=list(option.default) if repeats else str(option.default))
+    parser.addini("kick_suites", help="Directories of suites, relative to the root.", type="args", default=["suites"])
+
+
+def read_settings(config: pytest.Config, run_id: str) -> Settings:
+    """Read options and ini into one record, and decide what depends on the machine.
+
+    Raises:
+        UsageError: a value outside its range, or options that exclude each other.
+    """
+    values = {option.dest.removeprefix("kick_"): _value(config, option) for option in OPTIONS}
+    n_workers = len(config.getoption("tx", None) or ()) or 1
+    _check(values)
+    root = config.rootpath
+    if values["dtype"] == "auto":
+        values["dtype"] = "bfloat16" if values["device"] != "cpu" or has_fast_bfloat16() else "float32"
+    values["threads"] = values["threads"] or default_threads(n_workers)
+    values["cache"] = cache_directory(values["cache"], root)
+    values["baselines"] = root / values["baselines"]
+    values["json"] = config.invocation_params.dir / values["json"] if values["json"] else None
+    return Settings(rootdir=root, suites=tuple(config.getini("kick_suites")), n_workers=n_workers, run_id=run_id, **values)
+
+
+def cache_directory(option: str, root: Path) -> Path:
+    """Return where models are kept: the option, else `KICK_CACHE`, else `.kick/cache` under `root`."""
+    import os  # noqa: PLC0415 - one use
+
+    return root / (option or os.environ.get("KICK_CACHE") or ".kick/cache")
+
+
+def _value(config: pytest.Config, option: Option) -> Any:  # noqa: ANN401 - as the option's default
+    value = config.getoption(option.dest)
+    given = value is not None
+    value = value if given else config.getini(option.dest)
+    where = f"--kick-{option.name}" if given else f"ini {option.dest}"
+    if option.default is False:
+        return bool(value)
+    if isinstance(option.default, tuple):
+        return tuple(value)
+    if option.choices and value not in option.choices:
+        msg = f"{where}: value: got {value!r}, expected one of {', '.join(option.choices)}. {did_you_mean(value, option.choices)}"
+        raise UsageError(msg)
+    try:
+        return option.kind(value)
+    except ValueError:
+        msg = f"{where}: value: got {value!r}, expected {'a whole number' if option.kind is int else 'a number'}. Correct it."
+        raise UsageError(msg) from None
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    confidence = values["confidence"]
+    if not math.isfinite(confidence) or not 0.5 <= confidence < 1:  # noqa: PLR2004 - below one half nothing is claimed
+        hint = " Write a fraction, such as 0.95." if confidence >= 1 else ""
+        msg = f"--kick-confidence: value: got {confidence}, expected a fraction in [0.5, 1).{hint or ' Correct it.'}"
+        raise UsageError(msg)
+    for name in ("limit", "threads", "batch_size"):
+        if values[name] < 0:
+            msg = f"--kick-{name.replace('_', '-')}: value: got {values[name]}, expected 0 or more. Correct it."
+            raise UsageError(msg)
+    if values["limit"] and (values["update"] or values["update_new_only"]):
+        msg = "--kick-update: value: got it with --kick-limit, expected all examples. Record without --kick-limit."
+        raise UsageError(msg)
+    if values["update"] and values["update_new_only"]:
+        msg = "--kick-update: value: got it with --kick-update-new-only, expected one of them. Leave one out."
+        raise UsageError(msg)

@@ -1,0 +1,161 @@
+"""One pass through a cell: load, compress, check, cast, probe. The only module that orders the steps."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_kick.baseline import build_fingerprint
+from pytest_kick.compress import compress_, finish_
+from pytest_kick.errors import CompressionError, KickError
+from pytest_kick.facts import load_facts
+from pytest_kick.instruments import Stopwatch, environment, peak_memory_bytes
+from pytest_kick.models.cache import ModelCache
+from pytest_kick.registry import PROBES, load_target
+from pytest_kick.result import Measurement, ProbeScore, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.spec import Case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Hold what a pass through a cell depends on besides the cell.
+
+    Attributes:
+        cache: directory of fetched models.
+        device: torch device of the forward pass.
+        threads: torch threads of this process.
+        limit: examples per probe, 0 for all.
+        seed: of that sample.
+        batch_size: examples per forward pass, 0 for the probe's choice.
+        alone: no other worker shares the machine, so that timings mean something.
+        offline: never use the network.
+        allow_pickle: load pickle checkpoints.
+        trust_remote_code: run code of a model's repository.
+    """
+
+    cache: Path
+    device: str = "cpu"
+    threads: int = 1
+    limit: int = 0
+    seed: int = 0
+    batch_size: int = 0
+    alone: bool = True
+    offline: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+class Runner:
+    """Measure cells one after the other, with one model in memory."""
+
+    def __init__(self, settings: RunSettings, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Set the threads of this process and start with no model."""
+        self.settings = settings
+        torch.set_num_threads(settings.threads)
+        self._models = ModelCache(
+            cache=settings.cache,
+            offline=settings.offline,
+            allow_pickle=settings.allow_pickle,
+            trust_remote_code=settings.trust_remote_code,
+            progress=progress,
+        )
+        self._probes: dict[tuple[str, str], Any] = {}
+
+    def run_case(self, case: Case, dtype: str) -> Measurement:
+        """Measure one cell.
+
+        Args:
+            case: the cell.
+            dtype: of the forward pass, `float32` or `bfloat16`.
+
+        Raises:
+            KickError: the cell could not be measured; whatever else goes wrong inside it is reported as one.
+        """
+        watch = Stopwatch()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                measured = self._measure(case, dtype, watch)
+            except KickError:
+                raise
+            except Exception as error:
+                reason = " ".join(str(error).split())[:300]
+                msg = f"{case.id}: cell: got {type(error).__name__} ({reason}), expected it to run. Run it alone with --full-trace to see where."
+                raise CompressionError(msg) from error
+        return self._assemble(case, dtype, measured, watch, caught)
+
+    def _measure(self, case: Case, dtype: str, watch: Stopwatch) -> tuple[LoadedModel, Any, tuple[ProbeScore, ...]]:
+        with watch.phase("load"):
+            model = self._models.get(case.model)
+        try:
+            with watch.phase("restore"):
+                model.fresh_()
+            with watch.phase("compress"):
+                report = compress_(model, case.compression)
+            with watch.phase("cast"):
+                model.cast_(getattr(torch, dtype), self.settings.device)
+                finish_(model, case.compression)
+            with watch.phase("evaluate"):
+                scores = tuple(self._probe(name, case.facts).run(model, **self._sample()) for name in case.probes)
+        except BaseException:
+            model.fresh_()
+            raise
+        return model, report, scores
+
+    def _sample(self) -> dict[str, Any]:
+        settings = self.settings
+        return {"limit": settings.limit or None, "seed": settings.seed, "batch_size": settings.batch_size or None}
+
+    def _probe(self, name: str, facts: str) -> Any:  # noqa: ANN401 - a probe of any package
+        if (name, facts) not in self._probes:
+            made = load_target(PROBES.get(name, "probe").target)
+            self._probes[name, facts] = made(load_facts(Path(facts))) if facts else made()
+        return self._probes[name, facts]
+
+    def _assemble(
+        self,
+        case: Case,
+        dtype: str,
+        measured: tuple[LoadedModel, Any, tuple[ProbeScore, ...]],
+        watch: Stopwatch,
+        caught: list[warnings.WarningMessage],
+    ) -> Measurement:
+        model, report, scores = measured
+        evaluate = watch.seconds.get("evaluate", 0.0)
+        tokens = sum(score.work.get("tokens", 0.0) for score in scores)
+        candidates = max((score.work.get("candidates_per_example", 0.0) for score in scores), default=0.0)
+        return Measurement(
+            cell=case.cell,
+            dtype=dtype,
+            scores=scores,
+            compression=report,
+            timing=Timing(
+                seconds={name: round(value, 4) for name, value in watch.seconds.items()},
+                tokens_per_second=tokens / evaluate if evaluate else 0.0,
+                candidates_per_example=candidates,
+                peak_memory_bytes=peak_memory_bytes(),
+                reliable=self.settings.alone,
+            ),
+            fingerprint=build_fingerprint(
+                weights=model.weights_hash,
+                tokenizer=model.tokenizer_hash,
+                compression=case.compression,
+                scores=scores,
+                noted={
+                    **environment(),
+                    "device": self.settings.device,
+                    "threads": self.settings.threads,
+                    "batch_size": self.settings.batch_size,
+                },
+            ),
+            warnings=tuple(sorted({f"{w.category.__name__}: {' '.join(str(w.message).split())[:200]}" for w in caught})),
+        )
