@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kick_facts import cities, countries, words
-from kick_facts.rules import Row, ascii_name, capped, clean
+from kick_facts.rules import Row, ascii_name, capped, clean, fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 TOOLS = Path(__file__).resolve().parent
 TARGET = TOOLS.parent / "pytest_kick" / "data" / "facts"
 VERSION = "1"
+HELD_PER_ANSWER = 20
 
 
 def rows_of(relation: str) -> list[Row]:
     """Return the clean facts of a relation in the order of its source."""
-    for module in (countries, cities, words):
+    for module in (cities, countries, words):
         if hasattr(module, relation):
             return clean(getattr(module, relation)())
     message = f"no source for relation {relation}"
@@ -38,16 +39,29 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", ascii_name(text).casefold()).strip("-") or "x"
 
 
-def split(relation: str, entry: dict[str, Any]) -> tuple[list[Row], list[Row]]:
-    """Return the probed facts of a relation and those held out."""
-    rows = rows_of(relation)
-    ordered = capped(rows, entry.get("per_answer"))
-    limit = entry.get("limit", len(ordered))
-    taken = set(ordered[:limit])
-    rest = [row for row in rows if row not in taken]
-    probed_answers = {row.answer for row in ordered[:limit]}
-    held = capped([row for row in rest if row.answer in probed_answers], 25)[: entry.get("held_out", 0)]
-    return ordered[:limit], held
+def without_article(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows whose answer does not begin with "the": it would win for its article alone."""
+    return [row for row in rows if not row.answer.startswith("the ")]
+
+
+def chosen(entries: dict[str, dict[str, Any]]) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """Return the probed facts and the held-out facts of each relation."""
+    ordered = {relation: without_article(rows_of(relation)) for relation in sorted(entries)}
+    probed: dict[str, list[Row]] = {}
+    stated: set[tuple[str, str]] = set()
+    for relation, rows in ordered.items():
+        again = entries[relation].get("may_repeat", False)
+        fresh = [row for row in rows if again or (fold(row.subject), row.answer) not in stated]
+        probed[relation] = capped(fresh, entries[relation].get("per_answer"))[: entries[relation].get("limit")]
+        stated |= {(fold(row.subject), row.answer) for row in probed[relation]}
+    subjects = {subject for subject, _ in stated}
+    held: dict[str, list[Row]] = {}
+    for relation, rows in ordered.items():
+        space = {row.answer for row in probed[relation]}
+        rest = [row for row in rows if fold(row.subject) not in subjects and row.answer in space]
+        held[relation] = capped(rest, HELD_PER_ANSWER)[: entries[relation].get("held_out", 0)]
+        subjects |= {fold(row.subject) for row in held[relation]}
+    return probed, held
 
 
 def relation_line(relation: str, entry: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
@@ -92,18 +106,12 @@ def dataset(name: str, parts: dict[str, tuple[dict[str, Any], list[Row]]]) -> st
 def main() -> int:
     """Write both data sets."""
     entries = tomllib.loads((TOOLS / "templates.toml").read_text(encoding="utf-8"))
-    probed, held = {}, {}
-    for relation, entry in sorted(entries.items()):
-        mine, other = split(relation, entry)
-        if not entry.get("held_out_only"):
-            probed[relation] = (entry, mine)
-        if other:
-            held[relation] = (entry, other)
-        sys.stdout.write(f"{relation:24}{len(mine):5}{len(other):5}\n")
+    probed, held = chosen(entries)
     TARGET.mkdir(parents=True, exist_ok=True)
     for name, parts in (("kick-facts", probed), ("never-probed", held)):
-        (TARGET / f"{name}.jsonl").write_text(dataset(name, parts), encoding="utf-8")
-    sys.stdout.write(f"{sum(len(r) for _, r in probed.values())} {sum(len(r) for _, r in held.values())}\n")
+        filled = {relation: (entries[relation], rows) for relation, rows in parts.items() if rows}
+        (TARGET / f"{name}.jsonl").write_text(dataset(name, filled), encoding="utf-8")
+        sys.stdout.write(f"{name}: {sum(map(len, parts.values()))} facts in {len(filled)} relations\n")
     return 0
 
 

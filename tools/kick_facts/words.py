@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from typing import TYPE_CHECKING
 
 import periodictable
 from babel import Locale
 from babel.core import get_global
 
 from kick_facts import countries
-from kick_facts.rules import Row, fold
+from kick_facts.rules import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 # Languages a reader of English meets most, first; the script relation skips those in Latin letters.
 TEACHERS = "es fr de it pt nl sv pl ro da fi tr cs hu id ca nb hr".split()
@@ -24,8 +28,8 @@ TONGUES = (
     "haw mi to fy gd st xh sn rw om ha ig yo wo ln mg kl se az uz tk"
 ).split()
 
-# CLDR's scripts in the plain word a reader knows, where it is no longer than one.
-SCRIPTS = {code: str(Locale("en").scripts[code]) for code in "Arab Beng Cyrl Deva Ethi Hebr Latn Tibt".split()}
+# CLDR's scripts in the plain word a reader knows, where several languages or a famous one use it.
+SCRIPTS = {code: str(Locale("en").scripts[code]) for code in "Arab Cyrl Deva Ethi Hebr Latn Tibt".split()}
 
 
 @cache
@@ -74,11 +78,11 @@ def month() -> list[Row]:
     return translated(lambda locale: locale.months["stand-alone"]["wide"])
 
 
-def translated(words) -> list[Row]:  # noqa: ANN001
+def translated(words: Callable[[Locale], Mapping[int, str]]) -> list[Row]:
     """Return foreign word -> English word for a table of a locale."""
     meaning = words(english())
     return [
-        Row(subject=foreign(code, word.lower()), answer=meaning[index], key=word)
+        Row(subject=foreign(code, word), answer=meaning[index], key=word)
         for code in TEACHERS
         for index, word in sorted(words(Locale(code)).items())
         if latin(word)
@@ -89,19 +93,9 @@ def foreign_country_name() -> list[Row]:
     """Return foreign name -> country, the most populous countries first."""
     return [
         Row(subject=foreign(lang, word, "name"), answer=countries.name(code), aliases=countries.aliases(code), key=word)
-        for code in countries.codes()[:120]
-        for lang in TEACHERS[:8]
+        for code in countries.codes()[:150]
+        for lang in TEACHERS[:6]
         if latin(word := Locale(lang).territories.get(code, ""))
-    ]
-
-
-def foreign_language_name() -> list[Row]:
-    """Return foreign name -> language."""
-    return [
-        Row(subject=foreign(lang, word, "name"), answer=english().languages[code], key=word)
-        for code in ("en", *TEACHERS[:12], "ru", "el", "ar", "zh", "ja", "ko", "he", "hi", "ga", "sq", "hy", "ka", "la", "is")
-        for lang in TEACHERS[:8]
-        if latin(word := Locale(lang).languages.get(code, "")) and fold(word) != fold(code)
     ]
 
 
@@ -120,8 +114,3 @@ def symbol_element() -> list[Row]:
     """Return symbol -> element."""
     other = {"aluminum": ("aluminium",), "cesium": ("caesium",), "sulfur": ("sulphur",)}
     return [Row(subject=symbol, answer=name, aliases=other.get(name, ())) for _, symbol, name in elements()]
-
-
-def atomic_number() -> list[Row]:
-    """Return element -> atomic number."""
-    return [Row(subject=name, answer=str(number)) for number, _, name in elements()]
