@@ -163,7 +163,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel,
         ModelError: the tokenizer is empty, or is of another vocabulary.
     """
     vocabulary = tokenizer.get_vocab()
-    rows = int(module.get_input_embeddings().weight.shape[0])
+    rows = next(module.get_input_embeddings().parameters()).shape[0]
     largest = max(vocabulary.values(), default=-1)
     if not vocabulary or largest >= rows:
         got = f"token ids up to {largest}" if vocabulary else "an empty vocabulary"

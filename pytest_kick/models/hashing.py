@@ -31,7 +31,7 @@ def _tensor_digest(tensor: torch.Tensor) -> bytes:
     digest = hashlib.blake2b(f"{tensor.dtype}{tuple(tensor.shape)}".encode(), digest_size=_DIGEST_BYTES)
     flat = tensor.detach().contiguous().reshape(-1)
     if flat.numel():
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.digest()
 
 

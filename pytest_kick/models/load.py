@@ -26,9 +26,7 @@ _CLASSES = {
 }
 
 
-def load(
-    spec: ModelSpec, directory: Path, *, allow_pickle: bool = False, trust_remote_code: bool = False
-) -> LoadedModel:
+def load(spec: ModelSpec, directory: Path, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> LoadedModel:
     """Load the model in `directory` as a dense float32 master on the CPU.
 
     float32 safetensors are memory-mapped; other floating dtypes are converted. Nothing is fetched and nothing is printed.

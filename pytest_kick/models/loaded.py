@@ -49,7 +49,8 @@ class LoadedModel:
         """Take over a module whose parameters are dense float32 tensors on the CPU."""
         self.name = name
         self.family = family
-        self.module = module.eval().requires_grad_(requires_grad=False)
+        module.train(mode=False)
+        self.module = module.requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
         self.tokenizer_hash = hashing.tokenizer_hash(tokenizer)
         self.device = CPU
@@ -144,12 +145,12 @@ class LoadedModel:
         Raises:
             ModelError: the model has no final vocabulary layer.
         """
-        head = self.module.get_output_embeddings()
+        head = self.module.get_output_embeddings()  # type: ignore[no-untyped-call]
         if head is None:
             msg = f"model {self.name!r}: head: got none, expected a final vocabulary layer. Choose another scope."
             raise ModelError(msg)
         modules = self.module.named_modules(remove_duplicate=False)
-        name = next(path for path, module in modules if module is head) + ".weight"
+        name: str = next(path for path, module in modules if module is head) + ".weight"
         canonical = self._canonical(name)
         tied = sum(target == canonical for target in self._aliases.values()) > 1
         if tied and head.weight is self._originals[canonical]:
@@ -226,7 +227,7 @@ class LoadedModel:
                 self._check_unwritten(name)
             parameter.data = self._dense[name]
             parameter.grad = None
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
             self._versions[name] = parameter._version  # noqa: SLF001
         for buffer, value in self._buffers:
             buffer.copy_(value)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import nn
 
 
@@ -41,18 +39,13 @@ def _restore(current: dict[str, Any], remembered: dict[str, tuple[Any, Any]]) ->
     for key, (value, content) in remembered.items():
         if key not in current or current[key] is not value:
             current[key] = value
-        if isinstance(content, set) and value != content:
-            value.clear()
-            value.update(content)
-        elif isinstance(content, dict) and not _same(value, content):
+        if content is not None and not _same(value, content):
             value.clear()
             value.update(content)
 
 
-def _same(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
-    # By identity: comparing tensors by value would be slow, and ambiguous.
-    return len(left) == len(right) and list(left) == list(right) and _identical(left.values(), right.values())
-
-
-def _identical(left: Iterable[Any], right: Iterable[Any]) -> bool:
-    return all(a is b for a, b in zip(left, right, strict=True))
+def _same(left: dict[Any, Any] | set[Any], right: dict[Any, Any] | set[Any]) -> bool:
+    if isinstance(left, set) or isinstance(right, set):
+        return left == right
+    # By identity: comparing tensors by value would be slow, and ambiguous. In order: hooks run in it.
+    return list(left) == list(right) and all(a is b for a, b in zip(left.values(), right.values(), strict=True))
