@@ -40,7 +40,7 @@ def weighted_mean(values: ArrayLike, groups: ArrayLike | None = None) -> Statist
     return statistic
 
 
-def bootstrap_interval(  # noqa: PLR0913 - each is a plain setting of the one resampling
+def bootstrap_interval(
     statistic: Statistic,
     n: int,
     *,
@@ -80,9 +80,7 @@ def percentile_interval(draws: FloatArray, confidence: float) -> Interval:
         KickError: A draw is NaN.
     """
     if np.isnan(draws).any():
-        raise KickError(
-            "stats: statistic: got NaN for a resample, expected a number for each. Leave out units without a score."
-        )
+        raise KickError("stats: statistic: got NaN for a resample, expected a number for each. Leave out units without a score.")
     return Interval(
         low=float(np.quantile(draws, 1.0 - confidence, method="lower")),
         high=float(np.quantile(draws, confidence, method="higher")),
@@ -96,10 +94,12 @@ def resamples(n: int, *, groups: ArrayLike | None, n_resamples: int, seed: int) 
         KickError: There is no unit or no resample, or the groups are not one per unit.
     """
     if n < 1 or n_resamples < 1:
-        raise KickError(f"stats: n, n_resamples: got {n}, {n_resamples}, expected at least 1 each. Check the examples.")
+        msg = f"stats: n, n_resamples: got {n}, {n_resamples}, expected at least 1 each. Check the examples."
+        raise KickError(msg)
     labels = np.zeros(n, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if labels.shape != (n,):
-        raise KickError(f"stats: groups: got shape {labels.shape}, expected ({n},). Give one label per example.")
+        msg = f"stats: groups: got shape {labels.shape}, expected ({n},). Give one label per example."
+        raise KickError(msg)
     members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
     rng = np.random.default_rng(seed)
     block = max(1, _WEIGHTS_AT_ONCE // n)
@@ -113,7 +113,7 @@ def resamples(n: int, *, groups: ArrayLike | None, n_resamples: int, seed: int) 
         yield weights
 
 
-def paired_difference_of_retentions(  # noqa: PLR0913 - three arrays, the floor, and the settings of the bootstrap
+def paired_difference_of_retentions(
     dense: NDArray[np.bool_],
     a: NDArray[np.bool_],
     b: NDArray[np.bool_],
@@ -154,14 +154,10 @@ def paired_difference_of_retentions(  # noqa: PLR0913 - three arrays, the floor,
     def statistic(weights: FloatArray) -> FloatArray:
         return np.asarray((weights @ gap) / n / dense_margin(weights, right, floor), dtype=np.float64)
 
-    drawn = bootstrap_interval(
-        statistic, n, groups=groups, confidence=confidence, n_resamples=n_resamples, seed=seed
-    )
+    drawn = bootstrap_interval(statistic, n, groups=groups, confidence=confidence, n_resamples=n_resamples, seed=seed)
     margin = counts_a.p_dense - floor
     tango = drop_interval(PairedCounts.from_outcomes(checked_outcomes("a", a), b), confidence)
-    return difference, Interval(
-        low=min(drawn.low, tango.low / margin, difference), high=max(drawn.high, tango.high / margin, difference)
-    )
+    return difference, Interval(low=min(drawn.low, tango.low / margin, difference), high=max(drawn.high, tango.high / margin, difference))
 
 
 def dense_margin(weights: FloatArray, right: FloatArray, floor: float) -> FloatArray:
@@ -190,5 +186,6 @@ def equivalent(difference: Interval, margin: float) -> bool:
     Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680.
     """
     if not margin > 0.0:
-        raise KickError(f"stats: margin: got {margin}, expected a number above 0. 0.05 is 5% of retention.")
+        msg = f"stats: margin: got {margin}, expected a number above 0. 0.05 is 5% of retention."
+        raise KickError(msg)
     return -margin < difference.low and difference.high < margin

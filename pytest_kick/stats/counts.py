@@ -60,9 +60,8 @@ class PairedCounts:
         for name in ("both", "lost", "gained", "neither"):
             value = getattr(self, name)
             if value != int(value) or value < 0:
-                raise KickError(
-                    f"stats: {name}: got {value}, expected a whole number of at least 0. Count the outcomes again."
-                )
+                msg = f"stats: {name}: got {value}, expected a whole number of at least 0. Count the outcomes again."
+                raise KickError(msg)
         if self.n == 0:
             raise KickError("stats: n: got 0, expected at least 1 example. Check that the probe has examples.")
 
@@ -82,10 +81,8 @@ class PairedCounts:
         """
         dense, compressed = checked_outcomes("dense", dense), checked_outcomes("compressed", compressed)
         if dense.shape != compressed.shape:
-            raise KickError(
-                f"stats: compressed: got {len(compressed)} outcomes, expected {len(dense)} as in dense."
-                " Compare the same examples."
-            )
+            msg = f"stats: compressed: got {len(compressed)} outcomes, expected {len(dense)} as in dense. Compare the same examples."
+            raise KickError(msg)
         return cls(
             both=int(np.count_nonzero(dense & compressed)),
             lost=int(np.count_nonzero(dense & ~compressed)),
@@ -122,10 +119,8 @@ def checked_outcomes(name: str, outcomes: NDArray[np.bool_]) -> NDArray[np.bool_
     """
     array = np.asarray(outcomes)
     if array.dtype != np.bool_ or array.ndim != 1:
-        raise KickError(
-            f"stats: {name}: got {array.dtype} of shape {array.shape}, expected bool of shape (n,)."
-            " Pass right or wrong per example."
-        )
+        msg = f"stats: {name}: got {array.dtype} of shape {array.shape}, expected bool of shape (n,). Pass right or wrong per example."
+        raise KickError(msg)
     return array
 
 
@@ -137,7 +132,8 @@ def checked_fraction(name: str, value: float, *, zero: bool = False) -> float:
     """
     if not (0.0 < value < 1.0 or (zero and value == 0.0)):
         rule = "a fraction of at least 0 and below 1" if zero else "a fraction above 0 and below 1"
-        raise KickError(f"stats: {name}: got {value}, expected {rule}. Give fractions, not percent.")
+        msg = f"stats: {name}: got {value}, expected {rule}. Give fractions, not percent."
+        raise KickError(msg)
     return value
 
 
@@ -151,7 +147,6 @@ def critical_z(confidence: float) -> float:
         KickError: The confidence lies outside (0.5, 1).
     """
     if not 0.5 < confidence < 1.0:  # noqa: PLR2004 - at one half the two bounds of an interval meet
-        raise KickError(
-            f"stats: confidence: got {confidence}, expected a fraction above 0.5 and below 1. 0.95 is usual."
-        )
+        msg = f"stats: confidence: got {confidence}, expected a fraction above 0.5 and below 1. 0.95 is usual."
+        raise KickError(msg)
     return NormalDist().inv_cdf(confidence)

@@ -55,9 +55,8 @@ def mcnemar_exact_one_sided(lost: int, gained: int) -> float:
     from scipy import special  # noqa: PLC0415 - 0.15 s that collection need not pay
 
     if lost < 0 or gained < 0:
-        raise KickError(
-            f"stats: lost, gained: got {lost}, {gained}, expected counts of at least 0. Count the outcomes again."
-        )
+        msg = f"stats: lost, gained: got {lost}, {gained}, expected counts of at least 0. Count the outcomes again."
+        raise KickError(msg)
     return float(special.betainc(lost, gained + 1, 0.5)) if lost else 1.0
 
 
@@ -76,7 +75,8 @@ def bonferroni(confidence: float, n_cells: int) -> float:
     """
     critical_z(confidence)
     if n_cells < 1:
-        raise KickError(f"stats: n_cells: got {n_cells}, expected at least 1. Count the cells of the run.")
+        msg = f"stats: n_cells: got {n_cells}, expected at least 1. Count the cells of the run."
+        raise KickError(msg)
     return (1.0 - confidence) / n_cells
 
 
@@ -99,7 +99,8 @@ def holm(p_values: Sequence[float], alpha: float = 0.05) -> tuple[bool, ...]:
     values = np.asarray(p_values, dtype=np.float64)
     outside = ~((values >= 0.0) & (values <= 1.0))
     if outside.any():
-        raise KickError(f"stats: p_values: got {values[outside][0]}, expected a number from 0 to 1. Check the tests.")
+        msg = f"stats: p_values: got {values[outside][0]}, expected a number from 0 to 1. Check the tests."
+        raise KickError(msg)
     order = np.argsort(values, kind="stable")
     passed = np.logical_and.accumulate(values[order] <= alpha / np.arange(len(values), 0, -1))
     rejected = np.zeros(len(values), dtype=np.bool_)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from pytest_kick.errors import KickError
 from pytest_kick.stats.bootstrap import FloatArray, dense_margin, percentile_interval, resamples
 from pytest_kick.stats.counts import Interval, PairedCounts, checked_fraction, checked_outcomes, critical_z
 from pytest_kick.stats.score import retention
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,7 @@ def critical_level(  # noqa: PLR0913 - the grid, the target, and the settings of
     return CriticalLevel(target=target, estimate=estimate, interval=interval)
 
 
-def steepest_step(  # noqa: PLR0913 - the grid and the settings of the bootstrap
+def steepest_step(
     levels: ArrayLike,
     compressed: NDArray[np.bool_],
     dense: NDArray[np.bool_],
@@ -149,9 +152,7 @@ def steepest_step(  # noqa: PLR0913 - the grid and the settings of the bootstrap
         start=float(grid[place]),
         end=float(grid[place + 1]),
         drop=float(curve[place] - curve[place + 1]),
-        interval=Interval(
-            low=float(grid[min(int(steps.low), place)]), high=float(grid[max(int(steps.high), place) + 1])
-        ),
+        interval=Interval(low=float(grid[min(int(steps.low), place)]), high=float(grid[max(int(steps.high), place) + 1])),
         support=tuple(float(share) for share in np.bincount(draws, minlength=len(lengths)) / len(draws)),
     )
 
@@ -177,16 +178,13 @@ def _checked(
     """Return the grid with its level 0 (l + 1,), the outcomes (l, n) and the dense outcomes (n,) as float64."""
     grid = np.concatenate([[0.0], np.asarray(levels, dtype=np.float64).reshape(-1)])
     if len(grid) < 2 or not (np.diff(grid) > 0.0).all():  # noqa: PLR2004 - level 0 and one more
-        raise KickError(
-            f"stats: levels: got {grid[1:].tolist()}, expected at least one level, rising from above 0."
-            " Sort the cells by level."
-        )
+        msg = f"stats: levels: got {grid[1:].tolist()}, expected at least one level, rising from above 0. Sort the cells by level."
+        raise KickError(msg)
     right = checked_outcomes("dense", dense)
     rows = tuple(checked_outcomes("compressed", row) for row in compressed)
     if len(rows) != len(grid) - 1:
-        raise KickError(
-            f"stats: compressed: got {len(rows)} rows, expected {len(grid) - 1}. Give one row of outcomes per level."
-        )
+        msg = f"stats: compressed: got {len(rows)} rows, expected {len(grid) - 1}. Give one row of outcomes per level."
+        raise KickError(msg)
     for row in rows:  # raises where the shapes differ, or the dense model knows nothing above the floor
         retention(PairedCounts.from_outcomes(right, row), floor)
     return grid, np.asarray(rows, dtype=np.float64), right.astype(np.float64)

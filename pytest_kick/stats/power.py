@@ -10,9 +10,7 @@ from pytest_kick.stats.counts import PairedCounts, checked_fraction, critical_z
 from pytest_kick.stats.score import dense_z, retention_score_test
 
 
-def n_more_to_decide(
-    counts: PairedCounts, floor: float, r: float, confidence: float = 0.95, *, cap: int = 10_000_000
-) -> int | None:
+def n_more_to_decide(counts: PairedCounts, floor: float, r: float, confidence: float = 0.95, *, cap: int = 10_000_000) -> int | None:
     """Return how many more examples would decide whether retention is above or below r.
 
     The counts are scaled at their own proportions. The constrained MLE depends on the proportions alone, so the
@@ -62,7 +60,8 @@ def smallest_detectable_drop(n: int, discordance: float, confidence: float = 0.9
     Source: Miettinen 1968, Biometrics 24:339-352, with the variance at the hypothesis of no drop.
     """
     if n < 1:
-        raise KickError(f"stats: n: got {n}, expected at least 1 example. Check that the probe has examples.")
+        msg = f"stats: n: got {n}, expected at least 1 example. Check that the probe has examples."
+        raise KickError(msg)
     spread = math.sqrt(checked_fraction("discordance", discordance) / n)
     return min(1.0, (critical_z(confidence) + NormalDist().inv_cdf(checked_fraction("power", power))) * spread)
 

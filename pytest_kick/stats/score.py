@@ -58,10 +58,8 @@ def retention(counts: PairedCounts, floor: float) -> float:
     """
     margin = counts.p_dense - checked_fraction("floor", floor, zero=True)
     if margin <= 0.0:
-        raise KickError(
-            f"stats: p_dense: got {counts.p_dense:.4g}, expected a score above the floor {floor:.4g}."
-            " The probe cannot judge this model."
-        )
+        msg = f"stats: p_dense: got {counts.p_dense:.4g}, expected a score above the floor {floor:.4g}. The probe cannot judge this model."
+        raise KickError(msg)
     return 1.0 if counts.lost == counts.gained else (counts.p_compressed - floor) / margin
 
 
@@ -83,7 +81,8 @@ def retention_score_test(counts: PairedCounts, floor: float, r: float) -> ScoreT
     """
     checked_fraction("floor", floor, zero=True)
     if not math.isfinite(r) or (floor == 0.0 and r < 0.0):
-        raise KickError(f"stats: r: got {r}, expected a finite retention (at least 0 for a floor of 0). Use 0.95, say.")
+        msg = f"stats: r: got {r}, expected a finite retention (at least 0 for a floor of 0). Use 0.95, say."
+        raise KickError(msg)
     z = _contrast_z(counts, r, (1.0 - r) * floor)
     return ScoreTest(z=z, p_retained=_upper_tail(z), p_forgot=_upper_tail(-z))
 
@@ -256,9 +255,7 @@ def _multiplier(cells: tuple[tuple[float, float], ...], end: float, bound: float
     return m, False
 
 
-def _crossing(
-    statistic: Callable[[float], float], center: float, step: float, limit: float, critical: float
-) -> float:
+def _crossing(statistic: Callable[[float], float], center: float, step: float, limit: float, critical: float) -> float:
     """Find where a falling statistic, 0 at the center, first reaches the critical value in the direction of the step.
 
     The step is doubled until the value is passed; where that does not happen before `limit`, the limit is the bound.
