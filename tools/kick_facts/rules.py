@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +33,18 @@ class Row:
     answer: str
     aliases: tuple[str, ...] = ()
     key: str = ""
+
+
+@cache
+def choices() -> dict[str, str]:
+    """Return the hand-made choices by name."""
+    path = Path(__file__).resolve().parent.parent / "choices.toml"
+    return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def choice(name: str) -> tuple[str, ...]:
+    """Return the codes of one hand-made choice."""
+    return tuple(choices()[name].split())
 
 
 def fold(text: str) -> str:

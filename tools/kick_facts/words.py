@@ -10,26 +10,18 @@ import periodictable
 from babel import Locale
 from babel.core import get_global
 
-from kick_facts import countries
-from kick_facts.rules import Row
+from tools.kick_facts import countries
+from tools.kick_facts.rules import Row, choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Languages a reader of English meets most, first; the script relation skips those in Latin letters.
-TEACHERS = "es fr de it pt nl sv pl ro da fi tr cs hu id ca nb hr".split()
-LANGUAGES = (
-    "ru ar hi ja ko el he th bn ta te uk fa ur mr gu pa ml kn ne si my km lo ka hy am bg sr be mk kk ky mn tg ps sd yi bo "
-    "dz ti or as sa dv ug ckb ba tt mai bho ks chr iu vai nqo "
-    "es fr de it pt nl sv pl ro da fi tr cs hu id ca hr vi sw"
-).split()
-TONGUES = (
-    "es fr de it pt nl sv da fi pl cs hu ro tr is et lv lt sk sl hr sq eu ca gl ga cy br mt id sw af so vi fo lb rm eo zu "
-    "haw mi to fy gd st xh sn rw om ha ig yo wo ln mg kl se az uz tk"
-).split()
+TEACHERS = choice("teachers")
+LANGUAGES = choice("languages")
+TONGUES = choice("tongues")
 
 # CLDR's scripts in the plain word a reader knows, where several languages or a famous one use it.
-SCRIPTS = {code: str(Locale("en").scripts[code]) for code in "Arab Cyrl Deva Ethi Hebr Latn Tibt".split()}
+SCRIPTS = {code: str(Locale("en").scripts[code]) for code in ("Arab", "Cyrl", "Deva", "Ethi", "Hebr", "Latn", "Tibt")}
 
 
 @cache
