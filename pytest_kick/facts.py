@@ -199,9 +199,12 @@ def _check_schema(head: Line) -> None:
 
 
 def _relations(lines: Sequence[Line], facts: Sequence[Line]) -> dict[str, Relation]:
-    given: defaultdict[str, set[str]] = defaultdict(set)
+    given: dict[str, set[str]] = {line.text("relation"): set() for line in lines}
     for line in facts:
-        given[line.text("relation")].add(line.text("answer"))
+        name = line.text("relation")
+        if name not in given:
+            line.fail("relation", name, f"one of {', '.join(sorted(given)) or 'no relations'}", "Add its relation line")
+        given[name].add(line.text("answer"))
     relations: dict[str, Relation] = {}
     for line in lines:
         line.only(RELATION_FIELDS)
@@ -271,23 +274,22 @@ def _facts(lines: Sequence[Line], relations: Mapping[str, Relation]) -> tuple[Fa
     facts: dict[str, Fact] = {}
     answers: dict[tuple[str, str], str] = {}
     for line in lines:
-        fact = _fact(line, relations)
-        known = answers.setdefault((fact.relation, fact.subject), fact.answer)
-        if known != fact.answer:
+        fact = _fact(line, relations[line.text("relation")])
+        if fact.id in facts and facts[fact.id].subject != fact.subject:
+            line.fail("id", fact.id, "an id of its own", 'Give the line another "id"')
+        known = answers.get((fact.relation, fact.subject))
+        if known not in {None, fact.answer}:
             line.fail("subject", fact.subject, f'one answer per subject, not also "{known}"', "Drop the ambiguous subject")
-        if fact.id in facts:
-            rule = "each fact once" if facts[fact.id].subject == fact.subject else "an id of its own"
-            line.fail("id", fact.id, rule, 'Remove the line, or give it another "id"')
+        if known is not None or fact.id in facts:
+            line.fail("subject", fact.subject, "each subject once in a relation and each id once", "Remove or correct the line")
+        answers[fact.relation, fact.subject] = fact.answer
         facts[fact.id] = fact
     return tuple(facts.values())
 
 
-def _fact(line: Line, relations: Mapping[str, Relation]) -> Fact:
+def _fact(line: Line, relation: Relation) -> Fact:
     line.only(FACT_FIELDS)
-    name, subject, answer = line.text("relation"), line.text("subject"), line.text("answer")
-    if name not in relations:
-        line.fail("relation", name, f"one of {', '.join(sorted(relations)) or 'no relations'}", "Add its relation line")
-    relation = relations[name]
+    name, subject, answer = relation.name, line.text("subject"), line.text("answer")
     if answer not in relation.answers:
         line.fail("answer", answer, f'an answer of the answer space of "{name}"', 'Add it to the relation\'s "answers"')
     own = _not_answers(line, line.texts("aliases"), frozenset(relation.answers))

@@ -57,7 +57,7 @@ def chosen(entries: dict[str, dict[str, Any]]) -> tuple[dict[str, list[Row]], di
     subjects = {subject for subject, _ in stated}
     held: dict[str, list[Row]] = {}
     for relation, rows in ordered.items():
-        space = {row.answer for row in probed[relation]}
+        space = {row.answer for row in probed[relation] or rows}
         rest = [row for row in rows if fold(row.subject) not in subjects and row.answer in space]
         held[relation] = capped(rest, HELD_PER_ANSWER)[: entries[relation].get("held_out", 0)]
         subjects |= {fold(row.subject) for row in held[relation]}
@@ -100,7 +100,7 @@ def dataset(name: str, parts: dict[str, tuple[dict[str, Any], list[Row]]]) -> st
         "schema": 1,
         "name": name,
         "version": VERSION,
-        "license": "CC-BY-4.0 AND Unicode-3.0 AND MIT AND BSD-2-Clause; per relation in its line",
+        "license": "by relation: " + ", ".join(sorted({entry["license"] for entry, _ in parts.values()})),
     }
     lines: list[dict[str, Any]] = [head]
     lines += [relation_line(relation, entry, rows) for relation, (entry, rows) in parts.items()]

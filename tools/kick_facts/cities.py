@@ -166,10 +166,14 @@ def postal_code_state() -> list[Row]:
 
 
 def state_largest_city() -> list[Row]:
-    """Return state -> most populous city."""
-    boroughs = {"Brooklyn", "Queens", "Manhattan", "The Bronx", "Staten Island"}
-    largest: dict[str, str] = {}
+    """Return state -> most populous city, where it is a tenth larger than the second."""
+    boroughs = {"Brooklyn", "Queens", "Manhattan", "The Bronx", "Staten Island"} | NO_CITIES
+    largest: defaultdict[str, list[City]] = defaultdict(list)
     for city in cities():
         if city.country == "US" and city.division in states() and city.name not in boroughs:
-            largest.setdefault(city.division, city.name)
-    return [Row(subject=states()[code], answer=city) for code, city in sorted(largest.items())]
+            largest[city.division].append(city)
+    return [
+        Row(subject=states()[code], answer=found[0].name)
+        for code, found in sorted(largest.items())
+        if len(found) == 1 or found[0].population >= (1 + AMBIGUOUS_SHARE) * found[1].population
+    ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LEAK_RATIO = 0.7
+SHORT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +69,11 @@ def leaks(row: Row) -> bool:
     subject, answer = fold(row.key or row.subject), fold(row.answer)
     words = {word for word in re.findall(r"\w+", subject) if word not in {"the", "of", "and", "new"}}
     answer_words = {word for word in re.findall(r"\w+", answer) if word not in {"the", "of", "and", "new"}}
-    if words & answer_words:
+    long_pairs = ((a, b) for a in words for b in answer_words if min(len(a), len(b)) > SHORT)
+    if words & answer_words or any(a in b or b in a for a, b in long_pairs):
         return True
     shorter = min(len(subject), len(answer))
-    if shorter <= 3:  # noqa: PLR2004
+    if shorter <= SHORT:
         return False
     if subject in answer or answer in subject:
         return True
