@@ -116,12 +116,12 @@ class FactSet:
             strata[fact.relation].append((_draw(seed, fact.id), fact))
         # Place k of n inside a relation stands at (k + 1/2) / n of a common scale; each relation's first goes ahead.
         queue = [
-            (place > 0, (place + 0.5) / len(stratum) if place else 0.0, drawn, fact)
+            ((place + 0.5) / len(stratum) if place else 0.0, drawn, fact)
             for stratum in strata.values()
             for place, (drawn, fact) in enumerate(sorted(stratum, key=lambda pair: (pair[0], pair[1].id)))
         ]
-        queue.sort(key=lambda entry: (*entry[:3], entry[3].id))
-        chosen = sorted((entry[3] for entry in queue[:limit]), key=lambda fact: fact.id)
+        queue.sort(key=lambda entry: (*entry[:2], entry[2].id))
+        chosen = sorted((entry[2] for entry in queue[:limit]), key=lambda fact: fact.id)
         return replace(self, facts=tuple(chosen))
 
 
