@@ -1,0 +1,111 @@
+"""What identifies a measurement: blocking fields must agree before two runs are compared, noted fields are only reported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_kick.registry import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_kick.result import Examples, ProbeScore
+    from pytest_kick.spec import CompressionSpec
+
+_SHOWN = 40
+_HASH_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Hold one field that differs; None stands for a field that one side does not have."""
+
+    field: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        """Return `field: old -> new`, long values shortened."""
+        return f"{self.field}: {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def build_fingerprint(
+    *,
+    weights: str,
+    tokenizer: str,
+    compression: CompressionSpec,
+    scores: Iterable[ProbeScore],
+    noted: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Return the fingerprint of a measurement, plain JSON types throughout.
+
+    Args:
+        weights: hash of the dense tensors.
+        tokenizer: hash of the tokenizer.
+        compression: what was asked for; parameters are written out with the defaults, so that a default that changes blocks too.
+        scores: of each probe: its examples, version and settings block.
+        noted: what is recorded but never blocks: versions, CPU, threads, batch size.
+
+    Returns:
+        `{"blocking": {field: value}, "noted": {field: value}}`.
+    """
+    steps = [
+        {
+            "method": step.method,
+            "scope": step.scope,
+            "level": step.level,
+            "params": dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params),
+        }
+        for step in compression.steps
+    ]
+    blocking: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "compression": steps}
+    for score in scores:
+        blocking[f"{score.probe}.examples"] = examples_digest(score.examples)
+        blocking[f"{score.probe}.version"] = score.version
+        blocking[f"{score.probe}.settings"] = dict(score.settings)
+    fingerprint: dict[str, dict[str, Any]] = json.loads(json.dumps({"blocking": blocking, "noted": dict(noted)}))
+    return fingerprint
+
+
+def examples_digest(examples: Examples) -> str:
+    """Return a digest over the (id, content hash) pairs, whatever their order: 32 hexadecimal digits."""
+    order = np.argsort(examples.ids)
+    pairs = "".join(f"{examples.ids[i]}\0{int(examples.hashes[i]):08x}\n" for i in order)
+    return hashlib.sha256(pairs.encode()).hexdigest()[:32]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Compare two mappings field by field, nested ones by dotted names, sorted by field."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    return tuple(
+        Difference(field=name, old=before.get(name), new=after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    )
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON values
+    if isinstance(value, dict):
+        nested = value.items()
+    elif isinstance(value, (list, tuple)):
+        nested = {str(index): item for index, item in enumerate(value)}.items()
+    else:
+        yield prefix, value
+        return
+    for key, item in nested:
+        yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - JSON values
+    if value is None:
+        return "(none)"
+    text = value if isinstance(value, str) else json.dumps(value)
+    text = " ".join(text.split())
+    if len(text) >= 2 * _HASH_SHOWN and all(character in "0123456789abcdef" for character in text):
+        return text[:_HASH_SHOWN]
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 2] + ".."

@@ -1,0 +1,184 @@
+"""A stored run in memory, its JSON document, and the check that it may be compared with a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_kick.baseline.fingerprint import Difference, differences
+from pytest_kick.errors import BaselineError, KickError, StaleBaselineError
+from pytest_kick.result import CompressionReport, Examples, ProbeScore, StepReport, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_kick.result import Measurement
+
+SCHEMA = 1
+_SHOWN_DIFFERENCES = 3
+# What may differ between two runs that measured the same: a file is not rewritten for these alone.
+_INCIDENTAL = ("recorded", "timing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """Hold the stored run of one cell.
+
+    Attributes:
+        model: name of the model.
+        cell: `CompressionSpec.id`; `dense` for the uncompressed model.
+        dtype: of the forward pass.
+        recorded: ISO date of the run, UTC.
+        scores: one per probe; examples sorted by id, scores in half precision.
+        compression: what was done to the weights.
+        timing: what it cost, noted only.
+        fingerprint: `blocking` and `noted` fields.
+        noise_floor: probe -> metric -> fraction of the examples that a run may lose net by noise alone; dense cells only.
+    """
+
+    model: str
+    cell: str
+    dtype: str
+    recorded: str
+    scores: tuple[ProbeScore, ...]
+    compression: CompressionReport
+    timing: Timing
+    fingerprint: Mapping[str, Mapping[str, Any]]
+    noise_floor: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return `model/dtype/cell`, the path without its suffix."""
+        return f"{self.model}/{self.dtype}/{self.cell}"
+
+    @property
+    def examples(self) -> dict[str, Examples]:
+        """Return the examples of each probe, as `judge` takes them."""
+        return {score.probe: score.examples for score in self.scores}
+
+    def noted_differences(self, measurement: Measurement) -> tuple[Difference, ...]:
+        """Return what differs in the fields that are noted and never block."""
+        return differences(self.fingerprint["noted"], measurement.fingerprint["noted"])
+
+
+def to_document(measurement: Measurement, model: str, *, recorded: str, identities: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON document of a measurement, still without `arrays_sha256` and `noise_floor`.
+
+    Args:
+        measurement: what was measured.
+        model: name of the model.
+        recorded: ISO date.
+        identities: probe -> digest that names the file of its example identities.
+    """
+    probes = {}
+    for score in measurement.scores:
+        plain = {f.name: getattr(score, f.name) for f in fields(score) if f.name not in {"probe", "examples"}}
+        plain |= {name: dict(plain[name]) for name in ("metrics", "floors", "trivial", "excluded", "settings", "work")}
+        probes[score.probe] = plain | {"examples": identities[score.probe]}
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "cell": measurement.cell,
+        "dtype": measurement.dtype,
+        "recorded": recorded,
+        "probes": probes,
+        "compression": asdict(measurement.compression),
+        "timing": asdict(measurement.timing),
+        "fingerprint": {kind: dict(values) for kind, values in measurement.fingerprint.items()},
+    }
+
+
+def from_document(document: Mapping[str, Any], examples: Mapping[str, Examples]) -> Baseline:
+    """Rebuild from the document and the examples of each probe.
+
+    Raises:
+        KeyError, TypeError, AttributeError: the document lacks a field or has a wrong type; the store says so in one line.
+    """
+    compression = document["compression"]
+    steps = tuple(StepReport(**{**step, "notes": tuple(step["notes"])}) for step in compression["steps"])
+    scores = tuple(ProbeScore(**{**values, "probe": probe, "examples": examples[probe]}) for probe, values in document["probes"].items())
+    return Baseline(
+        model=document["model"],
+        cell=document["cell"],
+        dtype=document["dtype"],
+        recorded=document["recorded"],
+        scores=scores,
+        compression=CompressionReport(**{**compression, "steps": steps}),
+        timing=Timing(**document["timing"]),
+        fingerprint={kind: dict(document["fingerprint"][kind]) for kind in ("blocking", "noted")},
+        noise_floor={probe: dict(metrics) for probe, metrics in document["noise_floor"].items()},
+    )
+
+
+def measured_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Say whether two documents differ in dates, timings and noted fields at most."""
+    return _essence(old) == _essence(new)
+
+
+def _essence(document: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in document.items() if name not in _INCIDENTAL}
+    kept["fingerprint"] = document["fingerprint"]["blocking"]
+    kept["probes"] = {
+        probe: {name: value for name, value in values.items() if name != "work"} for probe, values in document["probes"].items()
+    }
+    return kept
+
+
+def check_fresh(baseline: Baseline, measurement: Measurement, *, sampled: bool = False, command: str = "") -> None:
+    """Check that a stored run measured the same thing as a measurement.
+
+    Args:
+        baseline: the stored run of the same cell, or of the dense model: then the compression is not compared.
+        measurement: what was measured now.
+        sampled: the measurement covers a sample of the examples (`--kick-limit`); then each of its examples must be in the
+            baseline, with the same content hash.
+        command: what records the baseline again, for the message.
+
+    Raises:
+        StaleBaselineError: a blocking field differs; the message names the fields with old and new value.
+        BaselineError: the baseline is neither of this cell nor dense.
+    """
+    if baseline.cell not in {measurement.cell, "dense"}:
+        msg = f"baseline {baseline.name}: cell: got {baseline.cell!r}, expected {measurement.cell!r} or 'dense'. Read the right file."
+        raise BaselineError(msg)
+    # A probe that this run does not use is not compared.
+    probes = {score.probe for score in measurement.scores}
+    skipped = [f"{score.probe}." for score in baseline.scores if score.probe not in probes]
+    if sampled:
+        skipped += [f"{probe}.examples" for probe in probes]
+    if baseline.cell != measurement.cell:
+        skipped.append("compression")
+    found = [Difference(field="dtype", old=baseline.dtype, new=measurement.dtype)] if baseline.dtype != measurement.dtype else []
+    found += [
+        difference
+        for difference in differences(baseline.fingerprint["blocking"], measurement.fingerprint["blocking"])
+        if not difference.field.startswith(tuple(skipped))
+    ]
+    shown = [str(difference) for difference in found]
+    if sampled:
+        shown += [change for score in measurement.scores if (change := _changed_example(baseline, score))]
+    if shown:
+        more = f"; {len(shown) - _SHOWN_DIFFERENCES} more" if len(shown) > _SHOWN_DIFFERENCES else ""
+        what = "; ".join(shown[:_SHOWN_DIFFERENCES]) + more
+        fix = f"record it again: {command}." if command else "record it again with --kick-update."
+        msg = f"baseline {baseline.name} ({baseline.recorded}): {what}. It measured something else; if the change is meant, {fix}"
+        raise StaleBaselineError(msg)
+
+
+def _changed_example(baseline: Baseline, score: ProbeScore) -> str:
+    """Return what is wrong with the sample of one probe, or nothing."""
+    if score.probe not in baseline.examples:
+        return f"{score.probe}.examples: (none) -> {score.n} sampled"
+    try:
+        stored = baseline.examples[score.probe].subset(score.examples.ids)
+    except KickError:
+        absent = score.examples.ids[~np.isin(score.examples.ids, baseline.examples[score.probe].ids)]
+        return f"{score.probe}.examples.{absent[0]}: (none) -> sampled"
+    wrong = np.flatnonzero(stored.hashes != score.examples.hashes)
+    if not len(wrong):
+        return ""
+    index = wrong[0]
+    old, new = int(stored.hashes[index]), int(score.examples.hashes[index])
+    return f"{score.probe}.examples.{stored.ids[index]}: {old:08x} -> {new:08x}"

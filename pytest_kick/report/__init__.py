@@ -1,0 +1,10 @@
+"""What a run shows and writes: pure functions from plain JSON to lines and documents, without decisions."""
+
+from __future__ import annotations
+
+from pytest_kick.report.failure import failure_lines
+from pytest_kick.report.json_report import cell_entry, run_document, write_json
+from pytest_kick.report.rows import Row, outcome_of, rows_from, summary_line
+from pytest_kick.report.table import table_lines
+
+__all__ = ["Row", "cell_entry", "failure_lines", "outcome_of", "rows_from", "run_document", "summary_line", "table_lines", "write_json"]

@@ -1,0 +1,183 @@
+"""Rows of the terminal table, made of what crossed xdist: plain JSON of measurements and verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_kick.report.numbers import count, flow
+from pytest_kick.verdict import FORGOT, INCONCLUSIVE, REGRESSED, RETAINED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+OUTCOMES = ("pass", "fail", "inconclusive", "error")
+_NOT_COMPRESSION = ("load", "evaluate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Hold one row of the table: one probe of one cell.
+
+    Attributes:
+        model: name of the model; rows of one model stand together under one heading.
+        dtype: of the forward pass.
+        method: of each step, with parameters that differ from the default; `dense` for the uncompressed model.
+        scope: of each step, once where all steps share it.
+        level: of each step, as ids print it.
+        probe: name of the probe.
+        metric: name of the outcome.
+        n: examples.
+        floor: score of a model that knows nothing.
+        accuracy: share that is right.
+        retention: against dense; None for the dense model itself.
+        low: lower end of its interval.
+        high: upper end.
+        lost: right in dense, wrong now; None for the dense model itself.
+        gained: wrong in dense, right now.
+        seconds_compress: everything between loading and evaluating.
+        seconds_evaluate: of all probes of the cell.
+        word: the verdict.
+        stored: what differs from the stored run, such as `unchanged` or `changed -3+1`.
+        note: what else a reader should know, such as `lossless`.
+        error: why the cell could not be measured; then the numbers are None.
+    """
+
+    model: str
+    dtype: str = ""
+    method: str
+    scope: str = ""
+    level: str = ""
+    probe: str = ""
+    metric: str = ""
+    n: int = 0
+    floor: float | None = None
+    accuracy: float | None = None
+    retention: float | None = None
+    low: float | None = None
+    high: float | None = None
+    lost: int | None = None
+    gained: int | None = None
+    seconds_compress: float | None = None
+    seconds_evaluate: float | None = None
+    word: str = ""
+    stored: str = ""
+    note: str = ""
+    error: str = ""
+
+
+def rows_from(
+    model: str,
+    cell: str,
+    *,
+    measurement: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Any] | None = None,
+    error: str = "",
+) -> tuple[Row, ...]:
+    """Return the rows of one cell: one per probe, under the metric its first budget names, else the probe's own.
+
+    Args:
+        model: name of the model.
+        cell: id of the cell, `CompressionSpec.id`.
+        measurement: `Measurement.to_json()`; examples are not needed.
+        verdict: `Verdict.to_json()`.
+        error: why the cell could not be measured or judged; the row then shows this alone.
+    """
+    method, scope, level = cell_parts(cell)
+    bare = Row(model=model, method=method, scope=scope, level=level, dtype=measurement["dtype"] if measurement else "")
+    if error or not measurement:
+        return (replace(bare, word="ERROR", error=" ".join((error or "nothing was measured").split())),)
+    phases = measurement["timing"]["seconds"]
+    timed = replace(
+        bare,
+        seconds_compress=sum(value for phase, value in phases.items() if phase not in _NOT_COMPRESSION),
+        seconds_evaluate=phases.get("evaluate", 0.0),
+    )
+    return tuple(_measured(timed, score, verdict or {}) for score in measurement["scores"])
+
+
+def cell_parts(cell: str) -> tuple[str, str, str]:
+    """Split the id of a cell into what the columns method, scope and level show.
+
+    Steps of a chain are joined by `+`; a scope or level that all steps share stands once; parameters follow the method.
+    """
+    steps = [step.split("--") for step in cell.split("+")]
+    methods = ["/".join([step[0], *step[3:]]) for step in steps]
+    scopes, levels = ([step[index] for step in steps if len(step) > index] for index in (1, 2))
+    return "+".join(methods), _once(scopes), _once(levels)
+
+
+def summary_line(outcomes: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """Return the last line of a run: `kick: 42 cells, 39 pass, 1 fail, 2 inconclusive, 0 error`, then notes.
+
+    Args:
+        outcomes: one of `OUTCOMES` per cell; another word is counted after those, by its name.
+        notes: appended as they are, such as `baseline 2026-11-18`.
+    """
+    found = Counter(outcomes)
+    words = [*OUTCOMES, *sorted(found.keys() - set(OUTCOMES))]
+    cells = f"{count(len(outcomes))} cell{'' if len(outcomes) == 1 else 's'}"
+    return "kick: " + ", ".join([cells, *(f"{found[word]} {word}" for word in words), *notes])
+
+
+def outcome_of(verdict: Mapping[str, Any] | None, error: str = "") -> str:
+    """Return which of `OUTCOMES` a cell is counted as."""
+    if error or verdict is None:
+        return "error"
+    return "fail" if verdict["failed"] else "inconclusive" if verdict["inconclusive"] else "pass"
+
+
+def _once(parts: list[str]) -> str:
+    return parts[0] if len(set(parts)) == 1 else "+".join(parts)
+
+
+def _measured(timed: Row, score: Mapping[str, Any], verdict: Mapping[str, Any]) -> Row:
+    """Complete a row with the score and the verdict of one probe."""
+    probe = score["probe"]
+    checks = [check for check in verdict.get("checks", ()) if check["probe"] == probe]
+    metric = checks[0]["metric"] if checks else score["metric"]
+    records = [record for record in verdict.get("retentions", ()) if (record["probe"], record["metric"]) == (probe, metric)]
+    record = records[0] if records else {}
+    regressions = [entry for entry in verdict.get("regressions", ()) if entry["probe"] == probe]
+    return replace(
+        timed,
+        probe=probe,
+        metric=metric,
+        n=score["n"],
+        floor=score["floors"].get(metric),
+        accuracy=score["metrics"].get(metric, record.get("p_now")),
+        retention=record.get("estimate"),
+        low=record.get("low"),
+        high=record.get("high"),
+        lost=record.get("lost"),
+        gained=record.get("gained"),
+        word=_word(checks, regressions),
+        stored=_stored(regressions, metric),
+        note=_note(record, checks),
+    )
+
+
+def _word(checks: Sequence[Mapping[str, Any]], regressions: Sequence[Mapping[str, Any]]) -> str:
+    words = [entry["word"] for entry in (*checks, *regressions)]
+    worst = next((word for word in (REGRESSED, FORGOT, INCONCLUSIVE, RETAINED) if word in words), None)
+    return worst or next((entry["word"] for entry in regressions), "")
+
+
+def _stored(regressions: Sequence[Mapping[str, Any]], metric: str) -> str:
+    shown = [entry for entry in regressions if entry["metric"] == metric] or list(regressions)
+    grave = [entry for entry in regressions if entry["word"] == REGRESSED] or shown
+    if not grave:
+        return ""
+    entry = grave[0]
+    word: str = entry["word"].lower()
+    return f"{word} {flow(entry['lost'], entry['gained'])}" if entry["lost"] or entry["gained"] else word
+
+
+def _note(record: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> str:
+    more = [check["n_more"] for check in checks if check["word"] == INCONCLUSIVE and check["n_more"] is not None]
+    if more:
+        return f"{count(max(more))} more decide"
+    if not record:
+        return ""
+    return "lossless" if record["lossless"] else "better than dense" if (record["low"] or 0.0) > 1.0 else ""

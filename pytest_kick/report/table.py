@@ -1,0 +1,228 @@
+"""The table at the end of a run: as wide as the terminal, never wider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_kick.report.numbers import NONE, count, flow, fraction, interval, seconds
+from pytest_kick.verdict import CHANGED, FORGOT, IMPROVED, INCONCLUSIVE, NEW, REGRESSED, RETAINED, UNCHANGED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_kick.report.rows import Row
+
+Paint = Callable[[str, str], str]
+_INDENT = "  "
+_CUT = ".."
+_STYLES = {
+    **dict.fromkeys((RETAINED, UNCHANGED, IMPROVED), "green"),
+    **dict.fromkeys((FORGOT, REGRESSED), "red"),
+    **dict.fromkeys((INCONCLUSIVE, CHANGED, NEW, "ERROR"), "yellow"),
+}
+# Longest first: parts of names, shortened where the terminal is narrow.
+_SHORT = (
+    ("encoder_self_attention", "enc_attn"),
+    ("decoder_self_attention", "dec_attn"),
+    ("quantize_dynamic", "quant_dyn"),
+    ("dynamic_int8", "int8"),
+    ("unstructured", "unstr"),
+    ("structured", "struct"),
+    ("per_matrix", "per_mat"),
+    ("attention", "attn"),
+    ("a_compat", "a"),
+    ("random", "rand"),
+    ("columns", "cols"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """Describe a column: its heading, what it shows of a row, its side, and the least width it may be cut to (0: never cut)."""
+
+    name: str
+    show: Callable[[Row], str]
+    right: bool = False
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """Hold a way to print the table: the columns, their widths, and what stands between."""
+
+    columns: tuple[_Column, ...]
+    widths: tuple[int, ...]
+    gap: str
+    short: bool
+
+    @property
+    def width(self) -> int:
+        return len(_INDENT) + sum(self.widths) + len(self.gap) * (len(self.widths) - 1)
+
+    def cells(self, texts: Sequence[str]) -> list[str]:
+        """Return texts cut and padded to their columns."""
+        padded = []
+        for text, column, width in zip(texts, self.columns, self.widths, strict=True):
+            shown = text if len(text) <= width else text[: max(0, width - len(_CUT))] + _CUT[:width]
+            padded.append(shown.rjust(width) if column.right else shown.ljust(width))
+        return padded
+
+
+def _retention(row: Row) -> str:
+    if row.retention is None:
+        return NONE
+    return f"{fraction(row.retention):>5} {interval(row.low, row.high)}"
+
+
+def _flow(row: Row) -> str:
+    return NONE if row.lost is None or row.gained is None else flow(row.lost, row.gained)
+
+
+_NAMES = (
+    _Column(name="method", show=lambda row: row.method, least=9),
+    _Column(name="scope", show=lambda row: row.scope, least=7),
+    _Column(name="level", show=lambda row: row.level),
+)
+_COLUMNS = (
+    *_NAMES,
+    _Column(name="probe", show=lambda row: f"{row.probe} {row.metric}"),
+    _Column(name="acc", show=lambda row: fraction(row.accuracy), right=True),
+    _Column(name="retention", show=_retention),
+    _Column(name="-lost+gained", show=_flow, right=True),
+    _Column(name="compress s", show=lambda row: seconds(row.seconds_compress), right=True),
+    _Column(name="evaluate s", show=lambda row: seconds(row.seconds_evaluate), right=True),
+    _Column(name="verdict", show=lambda row: row.word),
+    _Column(name="stored run", show=lambda row: row.stored),
+    _Column(name="note", show=lambda row: row.note),
+)
+_NARROW_HEADINGS = {"-lost+gained": "flips", "compress s": "cmp", "evaluate s": "eval"}
+# The first that fits is printed: what is left out, whether names are shortened, what stands between columns.
+_LADDER = (
+    ((), False, "  "),
+    ((), True, "  "),
+    (("note",), False, "  "),
+    (("note",), True, "  "),
+    (("note", "stored run"), False, "  "),
+    (("note", "stored run"), True, "  "),
+    (("note", "stored run"), True, " "),
+    (("note", "stored run", "compress s"), True, " "),
+    (("note", "stored run", "compress s", "evaluate s"), True, " "),
+    (("note", "stored run", "compress s", "evaluate s", "-lost+gained"), True, " "),
+)
+
+
+def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = None) -> list[str]:
+    """Return the table, one line per row under one heading per model; no line is longer than `width`.
+
+    Columns give way by priority: first names are shortened, then the note, the difference from the stored run, and the times go.
+
+    Args:
+        rows: in the order to print; the rows of one model are brought together.
+        width: of the terminal, in characters.
+        paint: adds colour to a text: `paint(text, style)` with style `green`, `red`, `yellow`, `bold` or `dim`.
+    """
+    if not rows:
+        return []
+    paint = paint or (lambda text, _: text)
+    rows = _marked(rows)
+    probes = {(row.probe, row.metric) for row in rows if row.probe}
+    layout = _fitting(rows, width, several=len(probes) > 1)
+    lines = [paint(_clip(_INDENT + layout.gap.join(layout.cells(_headings(layout))), width).rstrip(), "dim")]
+    for model in dict.fromkeys(row.model for row in rows):
+        group = [row for row in rows if row.model == model]
+        lines.append(paint(_clip(_heading(group, several=len(probes) > 1), width), "bold"))
+        lines += [_line(row, layout, width, paint) for row in group]
+    return lines
+
+
+def _fitting(rows: Sequence[Row], width: int, *, several: bool) -> _Layout:
+    """Return the richest layout that fits, names cut where none does."""
+    last = None
+    for dropped, short, gap in _LADDER:
+        columns = [c for c in _COLUMNS if c.name not in dropped and (several or c.name != "probe")]
+        measured = [row for row in rows if not row.error]
+        kept = tuple(c for c in columns if c in _NAMES or any(c.show(row).strip(NONE) for row in measured))
+        last = _layout(rows, kept, gap, short=short)
+        if last.width <= width:
+            return last
+        # Names are cut only once the time to compress has gone: a cell must stay recognisable.
+        cut = _cut(last, last.width - width) if "compress s" in dropped else None
+        if cut and cut.width <= width:
+            return cut
+    assert last is not None
+    return _cut(last, last.width - width)
+
+
+def _layout(rows: Sequence[Row], columns: tuple[_Column, ...], gap: str, *, short: bool) -> _Layout:
+    bare = _Layout(columns=columns, widths=(0,) * len(columns), gap=gap, short=short)
+    widths = [len(heading) for heading in _headings(bare)]
+    for row in rows:
+        shown = columns if not row.error else _NAMES
+        widths[: len(shown)] = [max(old, len(_text(c, row, short=short))) for old, c in zip(widths, shown, strict=False)]
+    return _Layout(columns=columns, widths=tuple(widths), gap=gap, short=short)
+
+
+def _cut(layout: _Layout, excess: int) -> _Layout:
+    """Take `excess` characters from the columns that can be cut, the widest first."""
+    widths = list(layout.widths)
+    for _ in range(excess):
+        room = [(widths[i] - c.least, i) for i, c in enumerate(layout.columns) if c.least and widths[i] > c.least]
+        if not room:
+            break
+        widths[max(room)[1]] -= 1
+    return _Layout(columns=layout.columns, widths=tuple(widths), gap=layout.gap, short=layout.short)
+
+
+def _headings(layout: _Layout) -> list[str]:
+    return [_NARROW_HEADINGS.get(c.name, c.name) if layout.short else c.name for c in layout.columns]
+
+
+def _heading(group: Sequence[Row], *, several: bool) -> str:
+    """Return the line above a model's rows: what was measured, on how many examples, and what knowing nothing scores."""
+    parts = [group[0].model, _main_dtype(group)]
+    measured = next((row for row in group if row.probe), None)
+    if measured and not several:
+        parts.append(f"{measured.probe} {measured.metric}, n={count(measured.n)}, knowing nothing {fraction(measured.floor)}")
+    return "  ".join(part for part in parts if part)
+
+
+def _main_dtype(group: Iterable[Row]) -> str:
+    dtypes = [row.dtype for row in group if row.dtype]
+    return max(dict.fromkeys(dtypes), key=dtypes.count, default="")
+
+
+def _marked(rows: Sequence[Row]) -> list[Row]:
+    """Name the dtype after the method, as a parameter, where it is not that of the model's heading."""
+    main = {model: _main_dtype(row for row in rows if row.model == model) for model in {row.model for row in rows}}
+    return [replace(row, method=f"{row.method}/{row.dtype}") if row.dtype and row.dtype != main[row.model] else row for row in rows]
+
+
+def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
+    shown = layout.cells([_text(c, row, short=layout.short) for c in layout.columns])
+    if row.error:
+        head = _INDENT + layout.gap.join(shown[: len(_NAMES)]) + layout.gap
+        return _painted_error(head, row.error, width, paint)
+    plain = _clip((_INDENT + layout.gap.join(shown)).rstrip(), width)
+    if not row.word or row.word not in plain:
+        return plain
+    before, word, after = plain.rpartition(row.word)
+    return before + paint(word, _STYLES.get(row.word, "dim")) + after
+
+
+def _painted_error(head: str, error: str, width: int, paint: Paint) -> str:
+    rest = _clip(f"ERROR {error}", max(0, width - len(head)))
+    return head + (paint(rest[:5], "yellow") + rest[5:] if rest else "")
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - len(_CUT))] + _CUT[:width]
+
+
+def _text(column: _Column, row: Row, *, short: bool) -> str:
+    text = column.show(row)
+    if short and column in _NAMES:
+        for long, brief in _SHORT:
+            text = text.replace(long, brief)
+    return text

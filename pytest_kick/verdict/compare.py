@@ -1,0 +1,83 @@
+"""Compare the outcomes of two runs example by example: what changed, whether anything did, and which groups lost most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_kick import stats
+from pytest_kick.verdict.records import GroupLoss, LostExample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_kick.result import Examples, ProbeScore
+
+_N_GROUPS = 3
+_N_EXAMPLES = 3
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def outcome_metrics(score: ProbeScore, reference: Examples) -> list[str]:
+    """Return the outcomes that can be compared; one without a floor cannot, since nothing says what knowing nothing scores."""
+    return sorted(name for name in score.floors if _is_outcome(score.examples, name) and _is_outcome(reference, name))
+
+
+def paired(reference: Examples, now: Examples, metric: str) -> stats.PairedCounts:
+    """Count the four outcomes of the same examples, `reference` in the place of dense."""
+    return stats.PairedCounts.from_outcomes(reference.outcome(metric), now.outcome(metric))
+
+
+def changed_answers(score: ProbeScore, reference: Examples, metric: str) -> int | None:
+    """Count examples wrong in both with another answer; answers belong to the probe's own metric."""
+    before, now = reference.arrays.get("predicted"), score.examples.arrays.get("predicted")
+    if metric != score.metric or before is None or now is None:
+        return None
+    wrong = ~reference.outcome(metric) & ~score.examples.outcome(metric)
+    return int(np.count_nonzero(wrong & (before != now)))
+
+
+def lossless(reference: Examples, now: Examples) -> bool:
+    """Say whether all arrays are equal, scores to the half precision in which they are stored."""
+    if reference.arrays.keys() != now.arrays.keys():
+        return False
+    return all(np.array_equal(_stored(reference.arrays[name]), _stored(now.arrays[name])) for name in now.arrays)
+
+
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
+    return np.clip(values, -_HALF_MAX, _HALF_MAX).astype(np.float16) if values.dtype.kind == "f" else values
+
+
+def worst_groups(reference: Examples, now: Examples, metric: str) -> tuple[GroupLoss, ...]:
+    """Return the groups that lost most, each with the lost examples that had been known best."""
+    lost = reference.outcome(metric) & ~now.outcome(metric)
+    gained = ~reference.outcome(metric) & now.outcome(metric)
+    names, inverse = np.unique(reference.groups, return_inverse=True)
+    sizes, losses, gains = (np.bincount(inverse, weights=w, minlength=len(names)).astype(int) for w in (np.ones(len(now)), lost, gained))
+    order = sorted(range(len(names)), key=lambda i: (-losses[i], names[i]))
+    return tuple(
+        GroupLoss(
+            name=str(names[i]),
+            n=int(sizes[i]),
+            lost=int(losses[i]),
+            gained=int(gains[i]),
+            examples=_lost_examples(reference, now, np.flatnonzero(lost & (inverse == i))),
+        )
+        for i in order[:_N_GROUPS]
+        if losses[i]
+    )
+
+
+def _lost_examples(reference: Examples, now: Examples, index: NDArray[np.intp]) -> tuple[LostExample, ...]:
+    margins = reference.arrays.get("margin", np.zeros(len(reference)))
+    best = sorted(index.tolist(), key=lambda i: (-float(margins[i]), str(reference.ids[i])))[:_N_EXAMPLES]
+    return tuple(LostExample(id=str(reference.ids[i]), was=_predicted(reference, i), now=_predicted(now, i)) for i in best)
+
+
+def _predicted(examples: Examples, index: int) -> int:
+    return int(examples.arrays["predicted"][index]) if "predicted" in examples.arrays else -1
+
+
+def _is_outcome(examples: Examples, name: str) -> bool:
+    return name in examples.arrays and examples.arrays[name].dtype == np.bool_

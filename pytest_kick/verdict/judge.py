@@ -1,0 +1,182 @@
+"""Judge a measurement: budgets against the dense model, and the stored run of the same cell.
+
+Every comparison is paired by example id. Numbers are compared unrounded.
+
+Source: `stats` names the intervals and tests; which word follows from them is defined in `docs/verdicts.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kick import stats
+from pytest_kick.verdict.budgets import check_budget
+from pytest_kick.verdict.compare import changed_answers, lossless, outcome_metrics, paired, worst_groups
+from pytest_kick.verdict.records import (
+    CHANGED,
+    IMPROVED,
+    NEW,
+    REGRESSED,
+    UNCHANGED,
+    GroupLoss,
+    Regression,
+    Retention,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from pytest_kick.result import Examples, Measurement, ProbeScore
+    from pytest_kick.spec import Budget
+
+    Key = tuple[str, str]
+
+
+def judge(
+    measurement: Measurement,
+    *,
+    dense: Mapping[str, Examples] | None,
+    stored: Mapping[str, Examples] | None,
+    budgets: Sequence[Budget] = (),
+    confidence: float = 0.95,
+    n_cells: int = 1,
+    noise_floors: Mapping[str, Mapping[str, float]] | None = None,
+) -> Verdict:
+    """Judge one cell.
+
+    Args:
+        measurement: what was measured; where it covers a sample, the others are compared on the same ids.
+        dense: probe -> examples of the dense model, from its baseline; None for the dense cell itself.
+        stored: probe -> examples of the stored run of this cell; None where there is none (NEW).
+        budgets: what the cell may lose; the dense cell has none.
+        confidence: of each one-sided bound, in (0.5, 1).
+        n_cells: cells of the run, at least 1; REGRESSED is corrected over them.
+        noise_floors: probe -> metric -> fraction of the examples a run may lose net by noise, as stored with the dense baseline.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        KickError: a budget cannot be judged: it names a probe or metric that was not measured, there is no dense run, or the dense
+            model is not shown to know more than the floor (COULD NOT MEASURE).
+    """
+    budgets = () if measurement.cell == "dense" else budgets
+    judged = {(budget.probe, budget.metric) for budget in budgets} | {(score.probe, score.metric) for score in measurement.scores}
+    found: dict[Key, tuple[Retention, stats.PairedCounts]] = {}
+    regressions: list[Regression] = []
+    for score in measurement.scores:
+        if dense is not None and measurement.cell != "dense" and score.probe in dense:
+            found |= _retentions(score, dense[score.probe].subset(score.examples.ids), judged, confidence)
+        reference = stored[score.probe].subset(score.examples.ids) if stored and score.probe in stored else None
+        for metric in sorted(metric for probe, metric in judged if probe == score.probe):
+            noise = _noise(measurement.dtype, score, metric, noise_floors or {})
+            regressions.append(_regression(score, reference, metric, stats.bonferroni(confidence, n_cells), noise))
+    return Verdict(
+        cell=measurement.cell,
+        dtype=measurement.dtype,
+        confidence=confidence,
+        n_cells=n_cells,
+        retentions=tuple(record for record, _ in found.values()),
+        checks=tuple(check_budget(budget, found, confidence, measurement.cell) for budget in budgets),
+        regressions=tuple(regressions),
+    )
+
+
+def _retentions(
+    score: ProbeScore, reference: Examples, judged: Collection[Key], confidence: float
+) -> dict[Key, tuple[Retention, stats.PairedCounts]]:
+    """Compare one probe with the dense model under all its outcomes."""
+    found = {}
+    for metric in outcome_metrics(score, reference):
+        key, pairs = (score.probe, metric), paired(reference, score.examples, metric)
+        worst = worst_groups(reference, score.examples, metric) if key in judged else ()
+        found[key] = (_retention(score, reference, metric, pairs, confidence, worst), pairs)
+    return found
+
+
+def _retention(
+    score: ProbeScore,
+    reference: Examples,
+    metric: str,
+    pairs: stats.PairedCounts,
+    confidence: float,
+    worst: tuple[GroupLoss, ...],
+) -> Retention:
+    floor = float(score.floors[metric])
+    judgeable = stats.judgeable(pairs, floor, confidence)
+    interval = stats.retention_interval(pairs, floor, confidence)
+    return Retention(
+        probe=score.probe,
+        metric=metric,
+        n=pairs.n,
+        floor=floor,
+        p_dense=pairs.p_dense,
+        p_now=pairs.p_compressed,
+        judgeable=judgeable,
+        estimate=stats.retention(pairs, floor) if judgeable else None,
+        low=_finite(interval.low) if judgeable else None,
+        high=_finite(interval.high) if judgeable else None,
+        raw=pairs.p_compressed / pairs.p_dense if pairs.p_dense else None,
+        lost=pairs.lost,
+        gained=pairs.gained,
+        changed=changed_answers(score, reference, metric),
+        flips=pairs.flips,
+        lossless=lossless(reference, score.examples),
+        worst=worst,
+    )
+
+
+def _finite(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None
+
+
+def _regression(score: ProbeScore, reference: Examples | None, metric: str, threshold: float, noise: float) -> Regression:
+    """Compare one probe with the stored run under one outcome."""
+    now = score.examples.outcome(metric)
+    new = Regression(
+        probe=score.probe,
+        metric=metric,
+        word=NEW,
+        n=len(now),
+        p_stored=None,
+        p_now=float(np.mean(now)),
+        lost=0,
+        gained=0,
+        changed=None,
+        p_value=1.0,
+        threshold=threshold,
+        noise_floor=noise,
+    )
+    if reference is None:
+        return new
+    pairs = paired(reference, score.examples, metric)
+    changed = changed_answers(score, reference, metric)
+    more, less = max(pairs.lost, pairs.gained), min(pairs.lost, pairs.gained)
+    p_value = stats.mcnemar_exact_one_sided(more, less)
+    word = CHANGED if more or changed else UNCHANGED
+    if p_value <= threshold and more - less > noise:
+        word = REGRESSED if pairs.lost > pairs.gained else IMPROVED
+    return replace(
+        new,
+        word=word,
+        p_stored=pairs.p_dense,
+        lost=pairs.lost,
+        gained=pairs.gained,
+        changed=changed,
+        p_value=p_value,
+        worst=worst_groups(reference, score.examples, metric),
+    )
+
+
+def _noise(dtype: str, score: ProbeScore, metric: str, floors: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the net loss, in examples, that noise may cause: measured, or a cautious figure until it is."""
+    n = len(score.examples)
+    measured = floors.get(score.probe, {}).get(metric)
+    if measured is not None:
+        return measured * n
+    return 0.005 * n if dtype == "bfloat16" else max(2.0, 0.001 * n)
