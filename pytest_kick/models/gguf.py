@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import TYPE_CHECKING
 
 from pytest_kick.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -35,7 +37,7 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
 
     options = {"gguf_file": gguf.name, "local_files_only": True}
     kind = AutoModelForSeq2SeqLM if family == "encoder-decoder" else AutoModelForCausalLM
-    with quiet():
+    with quiet(), _no_bar():
         try:
             progress(f"{where}: dequantizing {gguf.name}")
             model = kind.from_pretrained(gguf.parent, dtype=torch.float32, **options)
@@ -58,3 +60,16 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
         progress(f"{where}: writing safetensors")
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
+
+
+@contextlib.contextmanager
+def _no_bar() -> Iterator[None]:
+    # The bar of the GGUF reader is tqdm's own: transformers' switch for progress bars does not reach it.
+    from transformers import modeling_gguf_pytorch_utils as reader  # noqa: PLC0415
+
+    bar = vars(reader)["tqdm"]
+    vars(reader)["tqdm"] = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        vars(reader)["tqdm"] = bar

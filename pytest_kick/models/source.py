@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.resources
 import json
@@ -16,7 +17,7 @@ from pytest_kick.errors import FetchError
 from pytest_kick.models import gguf, pypi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_kick.spec import ModelSpec
 
@@ -114,7 +115,7 @@ def _converted(spec: ModelSpec, cache: Path, progress: Callable[[str], None], ge
     where = f"model {spec.name!r}"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(final, where, progress):
+        with _locked(final, where, progress):
             if not (final / MARKER).is_file():
                 _convert(spec, final, progress, get_gguf)
     except OSError as error:
@@ -123,14 +124,18 @@ def _converted(spec: ModelSpec, cache: Path, progress: Callable[[str], None], ge
     return final
 
 
-def _lock(final: Path, where: str, progress: Callable[[str], None]) -> FileLock:
+@contextlib.contextmanager
+def _locked(final: Path, where: str, progress: Callable[[str], None]) -> Iterator[None]:
     lock = FileLock(final.with_name(f"{final.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         progress(f"{where}: waiting for another process that prepares it")
         lock.acquire()
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _convert(spec: ModelSpec, final: Path, progress: Callable[[str], None], get_gguf: Callable[[Path], Path]) -> None:
