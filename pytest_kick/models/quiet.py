@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Importing torchao (transformers does so on the first load) logs these although nothing is wrong on a CPU: libraries built for
-# GPUs are not loadable, and two of its enumerations are registered in a way that torch no longer needs.
+# GPUs are not loadable, there is no triton, and two of its enumerations are registered in a way that torch no longer needs.
 _HARMLESS = {
     "torchao": "Failed to load",
+    "torchao.kernel.intmm": "Detected no triton",
     "torch.utils._pytree": "is an Enum subclass and is now natively supported",
 }
 
