@@ -1,0 +1,183 @@
+"""Measure what a step achieved, from the weights, and refuse what is not what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kick.compress.prune import asked_zeros
+from pytest_kick.compress.quantize import QMAX, QMIN
+from pytest_kick.compress.rank import Float32, blocks, exact_count
+from pytest_kick.errors import CompressionError
+from pytest_kick.registry import METHODS
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_kick.compress.targets import Target, Targets
+    from pytest_kick.spec import CompressionStep
+
+STRUCTURED = frozenset({"ln_structured", "random_structured"})
+_OFF_GRID = 1e-3  # of a step: float32 rounding leaves a product code * scale at most 128 * 2**-23 of a step off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Hold what changed in one matrix.
+
+    Attributes:
+        n: weights.
+        zeros_before: exact zeros before the step.
+        zeros: exact zeros after it.
+        changed: weights whose value changed.
+        rewritten: those among them that are not zero now, NaN included.
+        dropped: largest magnitude that became zero.
+        kept: smallest magnitude left above zero.
+    """
+
+    n: int
+    zeros_before: int
+    zeros: int
+    changed: int
+    rewritten: int
+    dropped: float
+    kept: float
+
+
+def count_changes(before: Float32, after: Float32) -> Count:
+    """Compare a matrix with itself before a step, bit for bit but for the sign of zero.
+
+    Args:
+        before: 1-D float32.
+        after: 1-D float32; NaN counts as rewritten.
+    """
+    zeros_before = zeros = changed = rewritten = 0
+    dropped, least = np.float32(0), np.float32(np.inf)
+    for old, new in zip(blocks([before]), blocks([after]), strict=True):
+        differs, kept = old != new, new != 0
+        zeros_before += old.size - int(np.count_nonzero(old))
+        zeros += new.size - int(np.count_nonzero(kept))
+        changed += int(np.count_nonzero(differs))
+        rewritten += int(np.count_nonzero(differs & kept))
+        dropped = max(dropped, np.abs(np.where(kept, 0, old)).max())
+        least = min(least, np.where(kept, np.abs(new), np.inf).min())
+    return Count(
+        n=before.size,
+        zeros_before=zeros_before,
+        zeros=zeros,
+        changed=changed,
+        rewritten=rewritten,
+        dropped=float(dropped),
+        kept=float(least),
+    )
+
+
+def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[tuple[Count, ...], tuple[str, ...]]:
+    """Check one step on the float32 master.
+
+    Args:
+        targets: the weights after the step.
+        step: what was asked.
+        before: name of a matrix -> `(out, in)` float32 as it was.
+
+    Returns:
+        The counts of each matrix, and notes for the report.
+
+    Raises:
+        CompressionError: NaN or infinite weights, survivors changed, counts of zeros that are not those asked, weights off their
+            grid, or nothing changed at all; names the matrices.
+    """
+    counts = {t.matrix.name: count_changes(before[t.matrix.name].numpy().reshape(-1), t.flat()) for t in targets.items}
+    broken = [t.matrix.name for t in targets.items if counts[t.matrix.name].rewritten and not np.isfinite(t.flat()).all()]
+    _refuse(step, broken, "got NaN or infinite weights", "finite ones", "Correct the method")
+    pruning = METHODS.get(step.method, "step").level == "sparsity"
+    notes = _check_pruning(targets, step, before, counts) if pruning else _check_grids(targets, step, before, counts)
+    return tuple(counts.values()), notes
+
+
+def _check_pruning(
+    targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]
+) -> tuple[str, ...]:
+    rewritten = [name for name, count in counts.items() if count.rewritten]
+    _refuse(step, rewritten, "got survivors whose values changed", "pruning to set zeros only", "Correct the method")
+    _check_order(step, counts)
+    if step.method in STRUCTURED:
+        return _check_lines(targets, step, before)
+    if step.method == "l1_global":
+        return _check_total(targets, step, counts)
+    if step.method in {"l1_per_matrix", "random_unstructured"} or not _in_total(targets, step, counts):
+        wrong = [name for name, c in counts.items() if c.zeros != max(exact_count(step.level, c.n), c.zeros_before)]
+        found = f"got {sum(counts[n].zeros for n in wrong)} zeros there"
+        asked = f"{sum(max(exact_count(step.level, counts[n].n), counts[n].zeros_before) for n in wrong)}, matrix by matrix"
+        _refuse(step, wrong, found, asked, "The method touched too little, too much or the wrong modules")
+    return _met(counts, [name for name, c in counts.items() if c.zeros_before > exact_count(step.level, c.n)])
+
+
+def _check_order(step: CompressionStep, counts: dict[str, Count]) -> None:
+    """Hold a method that ranks by magnitude to its word: nothing dropped is larger than anything kept."""
+    wrong: list[str] = []
+    if step.method == "l1_global":
+        dropped = max(c.dropped for c in counts.values())
+        wrong = [name for name, c in counts.items() if c.kept < dropped]
+    elif step.method == "l1_per_matrix":
+        wrong = [name for name, c in counts.items() if c.kept < c.dropped]
+    _refuse(step, wrong, "kept weights smaller than some it dropped", "the smallest to go first", "The method ranked wrongly or left these out")
+
+
+def _in_total(targets: Targets, step: CompressionStep, counts: dict[str, Count]) -> bool:
+    """Say whether a method of another package met the level over the whole scope, where it did not matrix by matrix."""
+    return sum(c.zeros for c in counts.values()) == max(exact_count(step.level, targets.n), sum(c.zeros_before for c in counts.values()))
+
+
+def _check_total(targets: Targets, step: CompressionStep, counts: dict[str, Count]) -> tuple[str, ...]:
+    zeros, before = sum(c.zeros for c in counts.values()), sum(c.zeros_before for c in counts.values())
+    asked = max(asked_zeros(targets, step), before)
+    if zeros != asked:
+        same = [name for name, c in counts.items() if not c.changed] or list(counts)
+        _refuse(step, same, f"got {zeros} zeros in the scope", f"{asked}", "The method left these as they were or broke its count")
+    return _met(counts, list(counts) if before > asked_zeros(targets, step) else [])
+
+
+def _check_lines(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[str, ...]:
+    wrong, met = [], []
+    along = 1 if step.param("dim") == "rows" else 0
+    for item in targets.items:
+        old = ~before[item.matrix.name].numpy().any(axis=along)
+        new = ~item.weight.numpy().any(axis=along)
+        asked = exact_count(step.level, new.size)
+        partial = np.any(item.weight.numpy() != before[item.matrix.name].numpy(), axis=along) & ~new
+        if int(new.sum()) != max(asked, int(old.sum())) or partial.any():
+            wrong.append(item.matrix.name)
+        met += [item.matrix.name] if int(old.sum()) > asked else []
+    asked_text = f"the share {step.level:g} of {step.param('dim')} wholly zero, and no other weight"
+    _refuse(step, wrong, "got other zeros there", asked_text, "The method touched too little, too much or the wrong modules")
+    return (f"already more zeros than asked in {len(met)} matrices",) if met else ()
+
+
+def _check_grids(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:
+    missing = [t.matrix.name for t in targets.items if t.matrix.name not in targets.grids]
+    _refuse(step, missing, "got no grid recorded", "one per matrix", "The method left these modules out")
+    wrong = [t.matrix.name for t in targets.items if not _on_grid(t, before[t.matrix.name], targets.grids[t.matrix.name])]
+    _refuse(step, wrong, "got weights off their int8 grid", "the nearest of its 256 values", "Correct the method")
+    met = [name for name, c in counts.items() if not c.changed]
+    return (f"{len(met)} of {len(counts)} matrices lay on this grid before",) if met else ()
+
+
+def _on_grid(target: Target, before: torch.Tensor, scale: torch.Tensor) -> bool:
+    codes = target.weight / scale
+    whole = codes.round()
+    near = (target.weight - before).abs_() <= scale * (0.5 + _OFF_GRID)
+    return bool(((codes - whole).abs_() <= _OFF_GRID).all() and near.all() and whole.min() >= QMIN and whole.max() <= QMAX)
+
+
+def _met(counts: dict[str, Count], names: list[str]) -> tuple[str, ...]:
+    return (f"already more zeros than asked in {len(names)} of {len(counts)} matrices",) if names else ()
+
+
+def _refuse(step: CompressionStep, names: list[str], got: str, expected: str, advice: str) -> None:
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004 - three fit a line
+        msg = f"{step.id}: {shown}: {got}, expected {expected}. {advice}."
+        raise CompressionError(msg)

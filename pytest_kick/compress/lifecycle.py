@@ -1,0 +1,216 @@
+"""Compress a loaded model: choose the weights, run the method, check what it did, and pack what the forward pass needs packed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from pytest_kick.compress import int8
+from pytest_kick.compress.check import STRUCTURED, Count, check_step
+from pytest_kick.compress.outside import Outside
+from pytest_kick.compress.targets import Method, Target, Targets
+from pytest_kick.errors import CompressionError, KickError
+from pytest_kick.models.scopes import Matrix, body_size, find_matrices, select
+from pytest_kick.registry import METHODS, load_target
+from pytest_kick.result import CompressionReport, StepReport
+
+if TYPE_CHECKING:
+    from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.spec import CompressionSpec, CompressionStep
+
+DENSE_BITS = 32
+_CODE_BITS = 8
+_SCALE_BITS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    """Hold what `finish_` has to swap in."""
+
+    spec: CompressionSpec
+    int8: tuple[int8.Packed, ...]
+    modules: dict[str, nn.Module]
+
+
+_PENDING: WeakKeyDictionary[LoadedModel, _Pending] = WeakKeyDictionary()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Cell:
+    """Hold what the steps of one cell share.
+
+    Attributes:
+        model: being compressed.
+        matrices: all of its matrices.
+        touched: parameters that steps changed.
+        grids: as in `Targets`.
+        packed: likewise.
+        mask_bits: name of a matrix -> bits that say where its zeros are.
+    """
+
+    model: LoadedModel
+    matrices: tuple[Matrix, ...]
+    touched: set[str] = field(default_factory=set)
+    grids: dict[str, torch.Tensor] = field(default_factory=dict)
+    packed: dict[str, nn.Module] = field(default_factory=dict)
+    mask_bits: dict[str, int] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def compress_(model: LoadedModel, spec: CompressionSpec) -> CompressionReport:
+    """Apply a compression to the float32 master, step by step, and measure each step on the weights.
+
+    `model.fresh_()` comes before it; after it `model.cast_()`, then `finish_`. Whatever happens, `model.fresh_()` brings the dense
+    model back.
+
+    Raises:
+        CompressionError: a step failed, or did not achieve what was asked.
+        ScopeError: a scope that this model does not have.
+    """
+    _PENDING.pop(model, None)
+    cell = _Cell(model=model, matrices=find_matrices(model.module))
+    reports = tuple(_run(cell, step) for step in spec.steps)
+    grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
+    packed = int8.pack(model.module, cell.matrices, grids)
+    _PENDING[model] = _Pending(spec=spec, int8=packed, modules=cell.packed)
+    return CompressionReport(steps=reports, n_body=body_size(cell.matrices), n_total=model.n_total)
+
+
+@torch.no_grad()
+def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
+    """Swap in the packed int8 weights of a compression, after `model.cast_()`; nothing to do for the other methods.
+
+    Raises:
+        CompressionError: `compress_` did not run before it, a float32 method in another dtype, or a module that was not swapped.
+    """
+    if not spec.steps:
+        return
+    pending = _PENDING.pop(model, None)
+    if pending is None or pending.spec != spec:
+        msg = f"{spec.id}: finish_: got a model that was not compressed so, expected compress_() before it. Report this as a bug."
+        raise CompressionError(msg)
+    if pending.modules and (model.dtype != torch.float32 or model.device.type != "cpu"):
+        msg = f"{spec.id}: dtype: got {model.dtype} on {model.device}, expected torch.float32 on the cpu. Run this method in float32."
+        raise CompressionError(msg)
+    for name, module in pending.modules.items():
+        model.replace_module(name, module)
+    int8.swap_(model, pending.int8)
+    missing = [name for name, module in pending.modules.items() if model.module.get_submodule(name) is not module]
+    missing += sorted({f"{p.module}.{p.key}" for p in pending.int8} ^ int8.swapped(model))
+    if missing:
+        msg = f"{spec.id}: {', '.join(missing[:3])}: got {len(missing)} modules not swapped as asked, expected none. Report this as a bug."
+        raise CompressionError(msg)
+
+
+def _run(cell: _Cell, step: CompressionStep) -> StepReport:
+    info = METHODS.get(step.method, step.id)
+    if cell.packed:
+        msg = f"{step.id}: chain: got a step after weights were packed, expected quantize_dynamic to be the last. Put it last."
+        raise CompressionError(msg)
+    if info.level == "bits" and info.bits and step.level not in info.bits:
+        msg = f"{step.id}: level: got {step.level:g} bits, expected one of {', '.join(map(str, info.bits))}. Correct the level."
+        raise CompressionError(msg)
+    chosen = select(cell.model.module, cell.model.family, step.scope, bits=info.level == "bits")
+    notes = _notes(cell.model, chosen)
+    earlier = set(cell.touched)
+    names = list(dict.fromkeys(m.parameter for m in chosen))
+    cell.model.touch(names)
+    cell.touched.update(names)
+    targets = _targets(cell, chosen)
+    before = {m.name: _before(cell.model, m, earlier) for m in chosen}
+    outside = Outside(cell.model, chosen, cell.matrices, cell.touched)
+    _call(load_target(info.target), targets, step)
+    for item in targets.items:
+        _write_back(cell.model.module, item)
+    counts, more = check_step(targets, step, before)
+    outside.check(cell.model, step)
+    return _report(cell, step, targets, counts, (*notes, *more))
+
+
+def _notes(model: LoadedModel, chosen: tuple[Matrix, ...]) -> tuple[str, ...]:
+    """Untie the head where the scope holds it, and say so."""
+    notes = []
+    if any(m.role == "head" for m in chosen):
+        head = model.module.get_output_embeddings()
+        weight = head.weight
+        model.untie_head_()
+        notes += ["head untied from the input embedding"] if head.weight is not weight else []
+    special = [m.name for m in chosen if m.role in {"norm", "router"}]
+    if special:
+        notes.append(f"unsafe: {len(special)} norm or router weights in the scope")
+    return tuple(notes)
+
+
+def _targets(cell: _Cell, chosen: tuple[Matrix, ...]) -> Targets:
+    module = cell.model.module
+    items = tuple(
+        Target(matrix=m, weight=m.read(module.get_parameter(m.parameter).detach()), layer=module.get_submodule(m.module)) for m in chosen
+    )
+    return Targets(
+        items=items,
+        n_body=body_size(cell.matrices),
+        n_attention=sum(m.n for m in cell.matrices if m.role == "attention"),
+        grids=cell.grids,
+        packed=cell.packed,
+    )
+
+
+def _before(model: LoadedModel, matrix: Matrix, earlier: set[str]) -> torch.Tensor:
+    if matrix.parameter in earlier:
+        return matrix.read(model.module.get_parameter(matrix.parameter).detach()).clone()
+    return matrix.read(model.dense(matrix.parameter))
+
+
+def _call(method: Method, targets: Targets, step: CompressionStep) -> None:
+    try:
+        method(targets, step)
+    except KickError:
+        raise
+    except Exception as error:  # a method of any package, on any model
+        msg = f"{step.id}: method: got {type(error).__name__} ({' '.join(str(error).split())[:200]}), expected it to run. Correct the method."
+        raise CompressionError(msg) from error
+
+
+def _write_back(module: nn.Module, item: Target) -> None:
+    parameter = module.get_parameter(item.matrix.parameter).detach()
+    if item.weight.data_ptr() != parameter.data_ptr() or item.matrix.part is not None or item.matrix.transposed:
+        item.matrix.write_(parameter, item.weight)
+
+
+def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[Count, ...], notes: tuple[str, ...]) -> StepReport:
+    zeros = sum(c.zeros for c in counts)
+    pruning = METHODS.get(step.method, step.id).level == "sparsity"
+    base = {"model": targets.n_body, "attention": targets.n_attention}.get(str(dict(step.params).get("sparsity_of")), targets.n)
+    for item in targets.items if pruning else ():
+        lines = item.matrix.shape[0 if step.method in STRUCTURED and step.param("dim") == "rows" else 1]
+        cell.mask_bits[item.matrix.name] = lines if step.method in STRUCTURED else item.matrix.n
+    if step.method == "dynamic_int8" and not int8.kernel_is_exact():
+        notes = (*notes, "int8 products computed in float32: this processor's own saturate")
+    return StepReport(
+        method=step.method,
+        scope=step.scope,
+        n_matrices=len(counts),
+        n_weights=targets.n,
+        n_zeros_before=sum(c.zeros_before for c in counts),
+        n_zeros=zeros,
+        n_changed=sum(c.changed for c in counts),
+        asked=step.level,
+        achieved=zeros / base if pruning else float(_CODE_BITS),
+        bits_per_weight=_bits(cell, targets, counts) / targets.n,
+        notes=notes,
+    )
+
+
+def _bits(cell: _Cell, targets: Targets, counts: tuple[Count, ...]) -> float:
+    """Return the bits that the scope takes: values kept, where they are, and scales; dense weights as float32."""
+    total = 0
+    for item, count in zip(targets.items, counts, strict=True):
+        name, grid = item.matrix.name, cell.grids.get(item.matrix.name)
+        kept = count.n - count.zeros if name in cell.mask_bits else count.n
+        total += kept * (DENSE_BITS if grid is None else _CODE_BITS) + cell.mask_bits.get(name, 0)
+        total += 0 if grid is None else grid.numel() * _SCALE_BITS
+    return total

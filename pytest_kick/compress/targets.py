@@ -1,0 +1,67 @@
+"""What a compression method gets to see: the weights of a scope, and nothing else of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pytest_kick.models.scopes import Matrix
+    from pytest_kick.spec import CompressionStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Hold one matrix of the scope.
+
+    Attributes:
+        matrix: which one.
+        weight: `(out, in)` contiguous float32 on the CPU; a method changes it in place.
+        layer: the module whose parameter it is; a method may look, and changes nothing there.
+    """
+
+    matrix: Matrix
+    weight: torch.Tensor
+    layer: nn.Module
+
+    def flat(self) -> Any:  # noqa: ANN401 - numpy's own types say no more
+        """Return the weights as a 1-D NumPy array that shares their memory."""
+        return self.weight.numpy().reshape(-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Hold the matrices of a scope, in the order of the model.
+
+    Attributes:
+        items: the matrices.
+        n_body: 2-D weights of the whole model without embeddings and head.
+        n_attention: weights of all attention matrices of the model.
+        grids: name of a matrix -> step of its int8 grid, `(out, 1)` or `(1, 1)` float32; a quantizer enters its matrices here.
+        packed: name of a module -> the module that takes its place after the cast, for quantizers whose layout is not numerics.
+    """
+
+    items: tuple[Target, ...]
+    n_body: int
+    n_attention: int
+    grids: dict[str, torch.Tensor] = field(default_factory=dict)
+    packed: dict[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Return the number of weights in the scope."""
+        return sum(item.matrix.n for item in self.items)
+
+
+class Method(Protocol):
+    """Change the weights of a scope in place, as one step of a compression asks.
+
+    It sees float32 masters only, sets weights to zero or onto a grid, and need not check itself: the caller measures what was
+    achieved, matrix by matrix, against the weights as they were.
+    """
+
+    def __call__(self, targets: Targets, step: CompressionStep) -> None:
+        """Change `targets` in place."""
