@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
     """
     # Here, because everything else about fetching does without them.
     import torch  # noqa: PLC0415
+    from safetensors import SafetensorError  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer  # noqa: PLC0415
 
     from pytest_kick.models.quiet import quiet  # noqa: PLC0415
@@ -43,8 +45,6 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
             model = kind.from_pretrained(gguf.parent, dtype=torch.float32, **options)
             progress(f"{where}: reading the tokenizer")
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-        except MemoryError:
-            raise
         except Exception as error:
             said = " ".join(str(error).split())
             msg = (
@@ -58,7 +58,10 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         progress(f"{where}: writing safetensors")
-        model.save_pretrained(directory)
+        try:
+            model.save_pretrained(directory)
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(errno.EIO, " ".join(str(error).split())) from error
         tokenizer.save_pretrained(directory)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from pytest_kick.errors import KickError, ModelError
+from pytest_kick.errors import ModelError
 from pytest_kick.models import checks
 from pytest_kick.models.loaded import LoadedModel
 from pytest_kick.models.quiet import quiet
@@ -68,8 +68,6 @@ def _module(family: str, directory: Path, where: str, options: dict[str, Any]) -
         module, info = _CLASSES[family].from_pretrained(
             directory, dtype=torch.float32, use_safetensors=not pickled, weights_only=True, output_loading_info=True, **options
         )
-    except KickError:
-        raise
     except Exception as error:
         msg = f"{where}: weights: got {checks.first_line(error)}, expected a readable checkpoint. Check {directory}."
         raise ModelError(msg) from error

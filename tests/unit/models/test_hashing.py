@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from safetensors.numpy import load_file
@@ -67,3 +67,15 @@ def test_prompt_ids_have_bos_where_the_tokenizer_puts_it() -> None:
 
     assert ids(bos=False) == [5, 6]
     assert ids(bos=True) == [0, 5, 6]
+
+
+def test_tokenizers_without_a_backend_are_hashed_by_vocabulary() -> None:
+    """A tokenizer written in Python has no backend; its vocabulary and special tokens count."""
+
+    class Slow:
+        special_tokens_map: ClassVar[dict[str, str]] = {"unk_token": "?"}
+
+        def __init__(self, **vocabulary: int) -> None:
+            self.get_vocab = lambda: vocabulary
+
+    assert tokenizer_hash(Slow(a=0, b=1)) == tokenizer_hash(Slow(b=1, a=0)) != tokenizer_hash(Slow(a=1, b=0))

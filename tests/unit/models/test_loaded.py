@@ -295,3 +295,32 @@ def test_buffers_written_in_place_are_restored(get: Callable[[str], LoadedModel]
 def test_n_total_counts_tied_parameters_once(get: Callable[[str], LoadedModel]) -> None:
     """The tied model has one vocabulary matrix less than the untied one."""
     assert get("llama-untied").n_total - get("llama").n_total == 40 * 16
+
+
+def test_a_swapped_module_may_be_touched_by_its_own_names(get: Callable[[str], LoadedModel]) -> None:
+    """Parameters that a cell brought along are its own already: touch takes their names and leaves them alone."""
+    model = get("llama")
+    swapped = nn.Sequential(nn.Linear(16, 24))
+    model.replace_module("model.layers.0.mlp.up_proj", swapped)
+    model.touch(["model.layers.0.mlp.up_proj.0.weight"])
+    model.touch(["model.layers.0.mlp.up_proj.weight"])
+    assert model.module.model.layers[0].mlp.up_proj is swapped
+    model.fresh_()
+    assert isinstance(model.module.model.layers[0].mlp.up_proj, nn.Linear)
+
+
+def test_a_model_without_a_head_cannot_untie_one(get: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that offers no output embeddings is an error that says so."""
+    model = get("llama")
+    monkeypatch.setattr(model.module, "get_output_embeddings", lambda: None)
+    with pytest.raises(ModelError, match=r"head: got none, expected a final vocabulary layer. Choose another scope."):
+        model.untie_head_()
+
+
+def test_parameters_that_must_stay_float32_do(get: Callable[[str], LoadedModel]) -> None:
+    """Names that an architecture keeps in float32 are not cast."""
+    model = get("llama")
+    model.module._keep_in_fp32_modules_strict = {"norm"}
+    model.cast_(torch.bfloat16)
+    assert model.module.model.norm.weight.dtype == torch.float32
+    assert model.module.model.layers[0].input_layernorm.weight.dtype == torch.bfloat16

