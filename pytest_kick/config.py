@@ -6,13 +6,15 @@ Every option `--kick-NAME` has an ini twin `kick_NAME`; the command line wins ov
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import UsageError
 from pytest_kick.instruments import default_threads, has_fast_bfloat16
 from pytest_kick.registry import did_you_mean
+from pytest_kick.spec import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     import pytest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
-    """Describe one option.
+    """Describe one option; positional, since the table below reads better so.
 
     Attributes:
         name: without `--kick-`, with dashes.
@@ -46,30 +48,32 @@ class Option:
         return "kick_" + self.name.replace("-", "_")
 
 
+FLAG = False
+
 OPTIONS = (
     Option("suite", (), "Run the suites whose name matches this glob, default ones or not (repeatable).", metavar="GLOB"),
     Option("model", (), "Run only cells of models whose name matches (repeatable).", metavar="GLOB"),
     Option("method", (), "Run only cells with a step whose method matches (repeatable); the dense cells stay.", metavar="GLOB"),
-    Option("level", (), "Run only cells with a step of this level: 0.2, s0.2, b8 or a glob (repeatable); the dense cells stay.", metavar="GLOB"),
-    Option("hub", False, "Also run the suites whose models come from the hub."),
-    Option("update", False, "Record what was measured as the new stored run and dense baseline. FORGOT stays red."),
-    Option("update-new-only", False, "Record only what has no stored run yet."),
+    Option("level", (), "Run only cells with a step of this level: 0.2, b8 or a glob (repeatable); the dense cells stay.", metavar="GLOB"),
+    Option("hub", FLAG, "Also run the suites whose models come from the hub."),
+    Option("update", FLAG, "Record what was measured as the new stored run and dense baseline. FORGOT stays red."),
+    Option("update-new-only", FLAG, "Record only what has no stored run yet."),
     Option("missing", "fail", "What to do where a stored run is missing.", choices=("fail", "skip", "warn")),
     Option("inconclusive", "fail", "How an INCONCLUSIVE verdict ends the test.", choices=("fail", "warn", "xfail")),
     Option("limit", 0, "Measure a seeded sample of N examples, stratified by relation; 0 for all.", metavar="N", kind=int),
     Option("seed", 0, "Seed of that sample.", metavar="N", kind=int),
     Option("confidence", 0.95, "Confidence of each one-sided bound.", metavar="P", kind=float),
-    Option("dtype", "auto", "Dtype of the forward pass; auto: bfloat16 where the CPU or GPU computes in it.", choices=("auto", "float32", "bfloat16")),
+    Option("dtype", "auto", "Dtype of the forward pass; auto: bfloat16 where the device computes in it.", choices=("auto", *DTYPES)),
     Option("device", "cpu", "Device of the forward pass, such as cpu or cuda:0.", metavar="DEVICE"),
     Option("threads", 0, "torch threads per worker; 0: cores // workers, or OMP_NUM_THREADS.", metavar="N", kind=int),
     Option("batch-size", 0, "Examples per forward pass; 0: chosen from the model.", metavar="N", kind=int),
     Option("cache", "", "Where fetched and converted models are kept (default: KICK_CACHE, or .kick/cache).", metavar="DIR"),
     Option("baselines", "baselines", "Where dense baselines and stored runs are kept; commit it.", metavar="DIR"),
     Option("json", "", "Write the whole run to this file.", metavar="PATH"),
-    Option("offline", False, "Never use the network."),
-    Option("plan", False, "Show what would run, what it could detect and how long it may take; load no model."),
-    Option("allow-pickle", False, "Load pickle checkpoints too. They can run code: only from whom you trust."),
-    Option("trust-remote-code", False, "Run code that a model's repository brings. Only from whom you trust."),
+    Option("offline", FLAG, "Never use the network."),
+    Option("plan", FLAG, "Show what would run, what it could detect and how long it may take; load no model."),
+    Option("allow-pickle", FLAG, "Load pickle checkpoints too. They can run code: only from whom you trust."),
+    Option("trust-remote-code", FLAG, "Run code that a model's repository brings. Only from whom you trust."),
 )
 
 
@@ -126,7 +130,7 @@ class Settings:
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
         """Rebuild from `to_json`."""
         paths = {name: Path(data[name]) for name in ("rootdir", "cache", "baselines")}
-        tuples = {f.name: tuple(data[f.name]) for f in fields(cls) if f.type.startswith("tuple")}  # type: ignore[union-attr]
+        tuples = {name: tuple(data[name]) for name in ("suites", "suite", "model", "method", "level")}
         return cls(**{**data, **paths, **tuples, "json": Path(data["json"]) if data["json"] else None})
 
 
@@ -142,8 +146,10 @@ def add_options(parser: pytest.Parser) -> None:
         repeats = isinstance(option.default, tuple)
         shown = "" if repeats or option.default in ("", 0) else f" (default: {option.default})"
         choices = {"choices": option.choices} if option.choices else {"metavar": option.metavar}
-        group.addoption(f"--kick-{option.name}", dest=option.dest, action="append" if repeats else "store", default=None, help=text + shown, **choices)
-        parser.addini(option.dest, help=text, type="args" if repeats else "string", default=list(option.default) if repeats else str(option.default))
+        action = "append" if repeats else "store"
+        group.addoption(f"--kick-{option.name}", dest=option.dest, action=action, default=None, help=text + shown, **choices)
+        default = list(option.default) if repeats else str(option.default)
+        parser.addini(option.dest, help=text, type="args" if repeats else "string", default=default)
     parser.addini("kick_suites", help="Directories of suites, relative to the root.", type="args", default=["suites"])
 
 
@@ -168,8 +174,6 @@ def read_settings(config: pytest.Config, run_id: str) -> Settings:
 
 def cache_directory(option: str, root: Path) -> Path:
     """Return where models are kept: the option, else `KICK_CACHE`, else `.kick/cache` under `root`."""
-    import os  # noqa: PLC0415 - one use
-
     return root / (option or os.environ.get("KICK_CACHE") or ".kick/cache")
 
 

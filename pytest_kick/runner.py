@@ -62,7 +62,7 @@ class Runner:
         self.settings = settings
         torch.set_num_threads(settings.threads)
         self._models = ModelCache(
-            cache=settings.cache,
+            settings.cache,
             offline=settings.offline,
             allow_pickle=settings.allow_pickle,
             trust_remote_code=settings.trust_remote_code,
@@ -89,7 +89,7 @@ class Runner:
                 raise
             except Exception as error:
                 reason = " ".join(str(error).split())[:300]
-                msg = f"{case.id}: cell: got {type(error).__name__} ({reason}), expected it to run. Run it alone with --full-trace to see where."
+                msg = f"{case.id}: cell: got {type(error).__name__} ({reason}), expected it to run. See it with --full-trace."
                 raise CompressionError(msg) from error
         return self._assemble(case, dtype, measured, watch, caught)
 
@@ -130,7 +130,8 @@ class Runner:
         caught: list[warnings.WarningMessage],
     ) -> Measurement:
         model, report, scores = measured
-        evaluate = watch.seconds.get("evaluate", 0.0)
+        seconds = watch.phases
+        evaluate = seconds.get("evaluate", 0.0)
         tokens = sum(score.work.get("tokens", 0.0) for score in scores)
         candidates = max((score.work.get("candidates_per_example", 0.0) for score in scores), default=0.0)
         return Measurement(
@@ -139,7 +140,7 @@ class Runner:
             scores=scores,
             compression=report,
             timing=Timing(
-                seconds={name: round(value, 4) for name, value in watch.seconds.items()},
+                seconds={name: round(value, 4) for name, value in seconds.items()},
                 tokens_per_second=tokens / evaluate if evaluate else 0.0,
                 candidates_per_example=candidates,
                 peak_memory_bytes=peak_memory_bytes(),
@@ -151,9 +152,8 @@ class Runner:
                 compression=case.compression,
                 scores=scores,
                 noted={
-                    **environment(),
+                    **environment(self.settings.threads),
                     "device": self.settings.device,
-                    "threads": self.settings.threads,
                     "batch_size": self.settings.batch_size,
                 },
             ),

@@ -24,7 +24,16 @@ _QUEUED = 2
 class ModelScheduling(LoadScheduling):
     """Serve `--dist load` with a worker's next cell taken from the model it has loaded."""
 
-    def __init__(self, config: pytest.Config, log: Producer | None, model_of: Callable[[str], str], cost_of: Callable[[str], float]) -> None:
+    collection: list[str] | None
+    pending: list[int]
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        log: Producer | None,
+        model_of: Callable[[str], str],
+        cost_of: Callable[[str], float],
+    ) -> None:
         """Take the model (or "" for an ordinary test) and the expected cost, in any unit, of a node id."""
         super().__init__(config, log)
         self._model_of = model_of
@@ -59,7 +68,8 @@ class ModelScheduling(LoadScheduling):
     def remove_node(self, node: WorkerController) -> str | None:
         """Forget a worker; what was queued there goes to the others."""
         self._at.pop(node, None)
-        return super().remove_node(node)
+        crashed: str | None = super().remove_node(node)
+        return crashed
 
     def _top_up(self, node: WorkerController, num: int) -> bool:
         """Send up to `num` items; return whether there may be more for this worker later."""

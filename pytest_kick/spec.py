@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.registry import FAMILIES, METHODS, Scalar
@@ -174,6 +175,11 @@ class Case:
     def id(self) -> str:
         """Return `suite--model--cell`, with the dtype where the suite fixes one."""
         return "--".join([self.suite, self.model.name, self.cell, *([self.dtype] if self.dtype else [])])
+
+    @property
+    def shelf(self) -> str:
+        """Return the directory under `baselines/`: the model, and the facts where they are the suite's own."""
+        return "--".join([self.model.name, *([PurePath(self.facts).stem] if self.facts else [])])
 
     @property
     def is_dense(self) -> bool:

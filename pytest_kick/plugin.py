@@ -1,0 +1,171 @@
+"""The pytest plugin: hooks and fixtures that delegate.
+
+Importing it imports neither torch nor transformers: `pytest --help` and `pytest --collect-only` stay fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kick.config import Settings, add_options, read_settings
+from pytest_kick.errors import KickError, RegressionError, UsageError
+from pytest_kick.session import Outcome, Session
+from pytest_kick.spec import Case
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.workermanage import WorkerController
+
+KickRun = Callable[[Case], None]
+SESSION = pytest.StashKey[Session]()
+OUTCOME = pytest.StashKey[Outcome]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Turn a plan into a collection, before xdist starts workers for it."""
+    if config.getoption("kick_plan"):
+        config.option.collectonly = True
+        config.option.verbose = min(config.option.verbose, -2)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read options and suites; whatever is wrong with them ends the run here, in one line."""
+    config.addinivalue_line("markers", "kick(suite): run the cells of this suite; a test that asks for `kick_case` runs one cell each.")
+    sent = getattr(config, "workerinput", {}).get("kick")
+    try:
+        settings = Settings.from_json(sent) if sent else read_settings(config, time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}")
+        from pytest_kick.selection import touched_directories  # noqa: PLC0415 - only where there may be suites
+
+        directories = touched_directories(settings, config.args, config.invocation_params.dir)
+        config.stash[SESSION] = session = Session(settings, directories)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    if sent is None:
+        from pytest_kick.terminal import Terminal  # noqa: PLC0415 - the workers have none
+
+        config.pluginmanager.register(Terminal(config, session), "kick-terminal")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Send a worker what the controller decided."""
+    node.workerinput["kick"] = node.config.stash[SESSION].settings.to_json()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> object | None:
+    """Keep the cells of a model together under `--dist load`; leave everything else to xdist."""
+    session = config.stash[SESSION]
+    if config.getoption("dist", "no") != "load" or not session.suites:
+        return None
+    from pytest_kick.scheduling import ModelScheduling  # noqa: PLC0415 - needs xdist
+
+    def model_of(nodeid: str) -> str:
+        case = session.case_of(nodeid)
+        return case.model.name if case else ""
+
+    return ModelScheduling(config, log, model_of, session.cost_of)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `kick_case` once for each cell of the suites beside its file."""
+    if "kick_case" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("kick")
+    if marker is not None and (marker.args or set(marker.kwargs) - {"suite"}):
+        got = marker.args or marker.kwargs
+        pytest.fail(f"{metafunc.definition.nodeid}: kick: got {got}, expected suite=NAME. Correct it.", pytrace=False)
+    directory = Path(metafunc.module.__file__ or "").parent
+    try:
+        cases = metafunc.config.stash[SESSION].cases_of(directory, marker.kwargs["suite"] if marker else None)
+    except UsageError as error:
+        pytest.fail(str(error), pytrace=False)
+    metafunc.parametrize("kick_case", cases, ids=[case.id for case in cases], scope="function")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the cells model by model, the dense one first, whatever shuffled them; other tests keep their places."""
+    session = config.stash[SESSION]
+    slots = [i for i, item in enumerate(items) if _case(item) is not None]
+    models = list(dict.fromkeys(case.model.name for case in session.cases))
+    order = {case.id: (models.index(case.model.name), not case.is_dense, i) for i, case in enumerate(session.cases)}
+    cells = sorted((items[i] for i in slots), key=lambda item: (order[_case(item).id], item.nodeid))  # type: ignore[union-attr]
+    for i, item in zip(slots, cells, strict=True):
+        items[i] = item
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note how many cells the run judges: REGRESSED is corrected over them."""
+    session.config.stash[SESSION].n_cells = max(1, sum(_case(item) is not None for item in session.items))
+
+
+def _case(item: pytest.Item) -> Case | None:
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("kick_case") if callspec else None
+    return case if isinstance(case, Case) else None
+
+
+@pytest.fixture
+def kick_case(request: pytest.FixtureRequest) -> Case:
+    """Return the cell of this test."""
+    case: Case = request.param
+    return case
+
+
+@pytest.fixture
+def kick_run(request: pytest.FixtureRequest) -> KickRun:
+    """Return what judges a cell. It has been measured by then: a cell that cannot be measured is an error, not a failure."""
+    config: pytest.Config = request.config
+    session = config.stash[SESSION]
+    node = request.node
+    outcomes: dict[str, Outcome] = {}
+
+    def measure(case: Case) -> Outcome:
+        node.stash[OUTCOME] = Outcome(case=case, nodeid=node.nodeid)
+        outcomes[case.id] = node.stash[OUTCOME] = session.judged(case, node.nodeid)
+        return outcomes[case.id]
+
+    def run(case: Case) -> None:
+        from pytest_kick.gate import enforce  # noqa: PLC0415 - needed once something was measured
+
+        enforce(session, outcomes.get(case.id) or measure(case))
+
+    if "kick_case" in request.fixturenames:
+        measure(request.getfixturevalue("kick_case"))
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:  # noqa: ANN401 - a generator
+    """Put the outcome on the report, where it crosses to the controller; show our own errors without a traceback."""
+    report = yield
+    outcome = item.stash.get(OUTCOME, None)
+    if outcome is not None and (call.when == "call" or (call.when == "setup" and call.excinfo is not None)):
+        report.kick = outcome.to_json()
+        if call.excinfo is not None and isinstance(call.excinfo.value, KickError):
+            report.kick["problem"] = str(call.excinfo.value)
+    raised = call.excinfo
+    if raised is not None and isinstance(raised.value, KickError | RegressionError) and not item.config.getoption("full_trace"):
+        text = str(raised.value)
+        report.longrepr = raised.getrepr(style="value")
+        report.longrepr.reprcrash.message = text.partition("\n")[0]
+    return report
+
+
+def main() -> None:
+    """Say how to run this, when somebody runs the module."""
+    sys.exit("pytest-kick is a pytest plugin: run `pytest suites/ -n 4`, or `kick --help`.")

@@ -1,0 +1,98 @@
+"""Which suites and which of their cells a run takes."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING
+
+from pytest_kick.errors import UsageError
+from pytest_kick.registry import did_you_mean
+from pytest_kick.suite import Suite, read_suites
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from pytest_kick.config import Settings
+    from pytest_kick.spec import Case, CompressionStep
+
+
+def touched_directories(settings: Settings, args: Sequence[str], invocation_dir: Path) -> tuple[Path, ...]:
+    """Return the suite directories that the command line's arguments touch: lie in, or contain."""
+    targets = [(invocation_dir / arg.partition("::")[0].partition("[")[0]).resolve() for arg in args]
+    directories = [(settings.rootdir / name).resolve() for name in settings.suites]
+    return tuple(
+        directory
+        for directory in dict.fromkeys(directories)
+        if directory.is_dir() and any(target.is_relative_to(directory) or directory.is_relative_to(target) for target in targets)
+    )
+
+
+def select(settings: Settings, suites: Sequence[Suite]) -> tuple[Case, ...]:
+    """Return the cells this run takes, suite by suite.
+
+    Raises:
+        UsageError: a filter that matches nothing.
+    """
+    _check(settings, suites)
+    return tuple(case for suite in suites if takes(settings, suite) for case in suite.cases if _wanted(settings, case))
+
+
+def takes(settings: Settings, suite: Suite) -> bool:
+    """Return whether the run takes a suite: by default, by name, or as one of the hub."""
+    if settings.suite:
+        return _any(settings.suite, (suite.name,))
+    return suite.hub if settings.hub and suite.hub else suite.default
+
+
+def left_out(settings: Settings, suites: Sequence[Suite]) -> str:
+    """Say in one line which suites are not run and how to run them, or return ""."""
+    if settings.suite:
+        return ""
+    parts = [
+        f"{suite.name} ({len(suite.cases)} cells: {'--kick-hub' if suite.hub else '--kick-suite ' + suite.name})"
+        for suite in suites
+        if not takes(settings, suite)
+    ]
+    return f"not run by default: {', '.join(parts)}" if parts else ""
+
+
+def _wanted(settings: Settings, case: Case) -> bool:
+    steps = case.compression.steps
+    return _any(settings.model, (case.model.name,)) and (
+        not steps
+        or (
+            _any(settings.method, [step.method for step in steps])
+            and _any(settings.level, [name for step in steps for name in level_names(step)])
+        )
+    )
+
+
+def level_names(step: CompressionStep) -> tuple[str, ...]:
+    """Return the spellings of a level that `--kick-level` takes: `s0.2` and `0.2`, `b8` and `8`."""
+    shown = step.id.split("--")[2]
+    return (shown, shown[1:])
+
+
+def _any(globs: Iterable[str], names: Iterable[str]) -> bool:
+    globs = tuple(globs)
+    return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
+
+
+def _check(settings: Settings, suites: Sequence[Suite]) -> None:
+    """Refuse a filter that matches nothing: a run of no cells would pass."""
+    cases = [case for suite in suites for case in suite.cases]
+    known: dict[str, tuple[tuple[str, ...], Callable[[], set[str]]]] = {
+        "suite": (settings.suite, lambda: {suite.name for suite in suites}),
+        "model": (settings.model, lambda: {case.model.name for case in cases}),
+        "method": (settings.method, lambda: {step.method for case in cases for step in case.compression.steps}),
+        "level": (settings.level, lambda: {name for case in cases for step in case.compression.steps for name in level_names(step)}),
+    }
+    for option, (globs, names) in known.items():
+        for glob in globs:
+            if not fnmatch.filter(names(), glob):
+                msg = f"--kick-{option}: {option}: got {glob!r}, which matches nothing in the suites. {did_you_mean(glob, names())}"
+                raise UsageError(msg)
+
+
+__all__ = ["left_out", "level_names", "read_suites", "select", "takes", "touched_directories"]

@@ -1,0 +1,271 @@
+"""The state of one run: which cells, what was measured of them, how it was judged, and what is recorded at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kick.baseline import BaselineStore, check_fresh
+from pytest_kick.errors import BaselineError
+from pytest_kick.journal import Journal
+from pytest_kick.selection import left_out, read_suites, select
+from pytest_kick.spec import DTYPES, Case, CompressionSpec
+from pytest_kick.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pytest_kick.baseline import Baseline
+    from pytest_kick.config import Settings
+    from pytest_kick.result import Examples, Measurement
+    from pytest_kick.suite import Suite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Hold how one cell ended.
+
+    Attributes:
+        case: the cell.
+        nodeid: of its test item.
+        measurement: None where it could not be measured.
+        verdict: None where it could not be judged.
+        problem: why it could not be judged, one line, or "".
+        missing: the problem is that nothing has been recorded yet.
+        recorded: date of the stored run it was held against, or "".
+        noted: noted fingerprint fields that differ from the stored run.
+    """
+
+    case: Case
+    nodeid: str
+    measurement: Measurement | None = None
+    verdict: Verdict | None = None
+    problem: str = ""
+    missing: bool = False
+    recorded: str = ""
+    noted: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what travels from a worker to the controller: plain JSON types."""
+        return {
+            "id": self.case.id,
+            "nodeid": self.nodeid,
+            "measurement": self.measurement.to_json() if self.measurement else None,
+            "verdict": self.verdict.to_json() if self.verdict else None,
+            "problem": self.problem,
+            "recorded": self.recorded,
+            "noted": list(self.noted),
+        }
+
+
+class Session:
+    """Hold the suites and results of a run; the same class serves the controller and the workers."""
+
+    def __init__(self, settings: Settings, directories: Iterable[Path]) -> None:
+        """Read the suites of `directories` and select the cells.
+
+        Raises:
+            UsageError: a suite is malformed, or a filter matches nothing.
+        """
+        self.settings = settings
+        self.suites: list[Suite] = []
+        self.cases: list[Case] = []
+        self._by_directory: dict[Path, tuple[Suite, ...]] = {}
+        self.n_cells = 1
+        self.outcomes: dict[str, dict[str, Any]] = {}
+        self.store = BaselineStore(settings.baselines)
+        self.journal = Journal(settings.scratch, settings.run_id)
+        self.progress: Callable[[str], None] = lambda _: None
+        for directory in directories:
+            self.add_directory(directory)
+        if self.suites:
+            select(settings, self.suites)
+
+    def add_directory(self, directory: Path) -> tuple[Suite, ...]:
+        """Read the suites of a directory once, and return them."""
+        directory = directory.resolve()
+        if directory not in self._by_directory:
+            suites = read_suites(directory)
+            self._by_directory[directory] = suites
+            self.suites += suites
+        return self._by_directory[directory]
+
+    def cases_of(self, directory: Path, name: str | None = None) -> tuple[Case, ...]:
+        """Return the cells that a test module in `directory` runs: of all suites beside it, or of the one called `name`."""
+        suites = [suite for suite in self.add_directory(directory) if name in (None, suite.name)]
+        settings = self.settings if name is None else replace(self.settings, suite=(name,))
+        cases = select(settings, suites) if suites else ()
+        self.cases += [case for case in cases if case not in self.cases]
+        return cases
+
+    @cached_property
+    def by_id(self) -> dict[str, Case]:
+        """Return the cells by id."""
+        return {case.id: case for suite in self.suites for case in suite.cases}
+
+    def case_of(self, nodeid: str) -> Case | None:
+        """Return the cell that a test item runs, None for an ordinary test."""
+        return self.by_id.get(nodeid.partition("[")[2].removesuffix("]"))
+
+    def dtype_of(self, case: Case) -> str:
+        """Return the dtype a cell runs in: what its method or its suite fixes, else the run's."""
+        return "float32" if case.compression.float32_only else case.dtype or self.settings.dtype
+
+    def cost_of(self, nodeid: str) -> float:
+        """Return the seconds a cell took when it was recorded, 1 where nothing is known."""
+        case = self.case_of(nodeid)
+        return self.recorded_seconds(case) or 1.0 if case else 1.0
+
+    def recorded_seconds(self, case: Case) -> float | None:
+        """Return the seconds a cell took when it was recorded."""
+        return self.store.seconds(case.shelf, self.dtype_of(case), case.cell)
+
+    @property
+    def left_out(self) -> str:
+        """Return one line on the suites that are not run by default."""
+        return left_out(self.settings, self.suites)
+
+    @cached_property
+    def runner(self) -> Any:  # noqa: ANN401 - importing its type imports torch
+        """Return the runner of this process; torch is imported here and not before."""
+        from pytest_kick.runner import Runner, RunSettings  # noqa: PLC0415
+
+        s = self.settings
+        run_settings = RunSettings(
+            cache=s.cache,
+            device=s.device,
+            threads=s.threads,
+            limit=s.limit,
+            seed=s.seed,
+            batch_size=s.batch_size,
+            alone=s.n_workers == 1,
+            offline=s.offline,
+            allow_pickle=s.allow_pickle,
+            trust_remote_code=s.trust_remote_code,
+        )
+        return Runner(run_settings, progress=self.progress)
+
+    def measure(self, case: Case) -> Measurement:
+        """Measure a cell, or read what this run has measured of it.
+
+        Raises:
+            KickError: it cannot be measured.
+        """
+        dtype = self.dtype_of(case)
+        return self.journal.measure_once(case.shelf, dtype, case.cell, lambda: self.runner.run_case(case, dtype))
+
+    def judged(self, case: Case, nodeid: str) -> Outcome:
+        """Measure and judge a cell.
+
+        Returns:
+            The outcome; a baseline that is missing, stale or damaged is its `problem`.
+
+        Raises:
+            KickError: it cannot be measured, or its budgets cannot be judged.
+        """
+        absent = "" if self.settings.updating else self._absent(case, nodeid)
+        if absent and self.settings.missing != "warn":
+            return Outcome(case=case, nodeid=nodeid, problem=absent, missing=True)
+        measurement = self.measure(case)
+        outcome = Outcome(case=case, nodeid=nodeid, measurement=measurement, missing=bool(absent))
+        try:
+            dense = None if case.is_dense else self._dense(case, measurement, nodeid)
+            stored = self._stored(case, measurement, nodeid)
+        except BaselineError as error:
+            return replace(outcome, problem=str(error))
+        verdict = judge(
+            measurement,
+            dense=dense[0] if dense else None,
+            stored=stored.examples if stored else None,
+            budgets=case.budgets,
+            confidence=self.settings.confidence,
+            n_cells=self.n_cells,
+            noise_floors=dense[1] if dense else None,
+        )
+        if stored is None:
+            return replace(outcome, verdict=verdict)
+        noted = tuple(map(str, stored.noted_differences(measurement)))
+        return replace(outcome, verdict=verdict, recorded=stored.recorded, noted=noted)
+
+    def command(self, nodeid: str) -> str:
+        """Return the command that records a cell."""
+        return f'pytest "{nodeid}" --kick-update'
+
+    def _absent(self, case: Case, nodeid: str) -> str:
+        """Say which baseline is missing, before anything is measured for nothing."""
+        dtype = self.dtype_of(case)
+        absent = (cell for cell in ("dense", case.cell) if not self.store.has(case.shelf, dtype, cell))
+        return next((self.store.missing(case.shelf, dtype, cell, self.command(nodeid)) for cell in absent), "")
+
+    def _dense(self, case: Case, measurement: Measurement, nodeid: str) -> tuple[dict[str, Examples], Any]:
+        """Return probe -> examples of the dense model, and the noise floors stored with it."""
+        dtype = self.dtype_of(case)
+        if self.settings.updating:
+            dense_case = replace(case, compression=CompressionSpec(), budgets=(), dtype=dtype)
+            dense = self.measure(dense_case)
+            return {score.probe: score.examples for score in dense.scores}, None
+        baseline = self.store.read(case.shelf, dtype, "dense", command=self.command(nodeid))
+        check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=self.command(nodeid))
+        return baseline.examples, baseline.noise_floor
+
+    def _stored(self, case: Case, measurement: Measurement, nodeid: str) -> Baseline | None:
+        """Return the stored run of a cell, None in a run that records."""
+        if self.settings.updating or not self.store.has(case.shelf, self.dtype_of(case), case.cell):
+            return None
+        command = self.command(nodeid)
+        baseline = self.store.read(case.shelf, self.dtype_of(case), case.cell, command=command)
+        check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=command)
+        return baseline
+
+    def record(self) -> tuple[int, int]:
+        """Write what this run measured as stored runs.
+
+        Returns:
+            Number of cells written, and of cells that stood already.
+
+        Raises:
+            BaselineError: the directory cannot be written.
+        """
+        written = kept = 0
+        for model, measurement in self.journal.measured():
+            if self.settings.update_new_only and self.store.has(model, measurement.dtype, measurement.cell):
+                kept += 1
+                continue
+            self.store.write(measurement, model=model)
+            written += 1
+        return written, kept
+
+    def expected(self) -> set[tuple[str, str, str]]:
+        """Return the (model, dtype, cell) of every baseline that some suite has a use for, whatever was selected."""
+        keys = set()
+        for suite in self.suites:
+            for case in suite.cases:
+                fixed = "float32" if case.compression.float32_only else case.dtype
+                for dtype in (fixed,) if fixed else DTYPES:
+                    keys |= {(case.shelf, dtype, case.cell), (case.shelf, dtype, "dense")}
+        return keys
+
+    def describe(self, case: Case) -> Callable[[str, int | None], str]:
+        """Return what puts an example into words: (its id, index of the answer given now) -> `France -> Paris, now Lyon`."""
+        from pytest_kick.facts import load_facts, shipped_facts  # noqa: PLC0415 - read when something fails
+
+        facts = load_facts(Path(case.facts)) if case.facts else shipped_facts()
+        by_id = {fact.id: fact for fact in facts.facts}
+
+        def words(name: str, now: int | None) -> str:
+            fact = by_id.get(name)
+            if fact is None:
+                return name
+            answers = facts.relations[fact.relation].answers
+            given = answers[now] if now is not None and 0 <= now < len(answers) else "nothing"
+            return f"{facts.relations[fact.relation].prompt(fact.subject)[0]} -> {fact.answer}, now {given}"
+
+        return words
+
+    def finished(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the outcomes in the order of the suites."""
+        order: Sequence[str] = [case.id for case in self.cases] or list(self.by_id)
+        rank = {name: i for i, name in enumerate(order)}
+        yield from sorted(self.outcomes.values(), key=lambda outcome: rank.get(outcome["id"], len(rank)))

@@ -1,0 +1,195 @@
+"""What the controller shows and writes: header, progress, table, claims, last line, run record, stored runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kick import __version__
+from pytest_kick.errors import KickError
+from pytest_kick.instruments import environment
+from pytest_kick.report import cell_entry, outcome_of, rows_from, run_document, summary_line, table_lines, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_kick.report import Row
+    from pytest_kick.session import Session
+
+_EVERY_SECONDS = 0.5
+_STYLES = {"green": "green", "red": "red", "yellow": "yellow", "bold": "bold", "dim": "light"}
+
+
+class Terminal:
+    """Serve pytest's reporting hooks in the controller."""
+
+    def __init__(self, config: pytest.Config, session: Session) -> None:
+        """Start the clock."""
+        self.config = config
+        self.session = session
+        self.started = datetime.now(tz=UTC)
+        self.clock = time.monotonic()
+        self.shown = 0.0
+        self.complete = True
+        self.problems: list[str] = []
+        self.last: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Return whether a line of progress may be shown: a person is watching."""
+        return sys.stderr.isatty() and self.config.get_verbosity() >= 0 and bool(self.session.suites)
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what runs, in one line, and what is left out, in another."""
+        session, settings = self.session, self.session.settings
+        if not session.suites:
+            return []
+        names = ", ".join(suite.name for suite in session.suites)
+        where = f"{settings.dtype} on {settings.device}, {settings.threads} thread(s) x {settings.n_workers}"
+        line = f"kick: {__version__}, suites {names}; {where}"
+        return [line, *([f"kick: {session.left_out}"] if session.left_out else [])]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the outcome that a report carries."""
+        outcome: dict[str, Any] | None = getattr(report, "kick", None)
+        if outcome is None:
+            return
+        self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": report.skipped, "stage": report.when}
+        if self.live and time.monotonic() - self.shown > _EVERY_SECONDS:
+            self.shown = time.monotonic()
+            sys.stderr.write(f"\r\x1b[K{self._progress()}")
+            sys.stderr.flush()
+
+    def _progress(self) -> str:
+        session = self.session
+        todo = [case for case in session.by_id.values() if case.id not in session.outcomes and case in self._expected()]
+        done = [session.by_id[name] for name in session.outcomes if name in session.by_id]
+        spent = time.monotonic() - self.clock
+        costs = {True: sum(session.cost_of(f"[{c.id}]") for c in done), False: sum(session.cost_of(f"[{c.id}]") for c in todo)}
+        left = spent * costs[False] / costs[True] if costs[True] else 0.0
+        return f"kick: {len(done)} of {len(done) + len(todo)} cells, about {left / 60:.1f} min left "
+
+    def _expected(self) -> tuple[Any, ...]:
+        from pytest_kick.selection import select  # noqa: PLC0415 - only for progress
+
+        return select(self.session.settings, self.session.suites)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> Iterator[None]:
+        """Record, report, and print the last line after everything else."""
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+        self.complete = exitstatus not in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        if self.session.outcomes:
+            self._finish()
+        result = yield
+        if self.last:
+            reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+            if reporter is not None:
+                reporter.write_line(self.last)
+        return result
+
+    def _finish(self) -> None:
+        """Write stored runs and the run record; a place that cannot be written is told and turns the exit code."""
+        settings = self.session.settings
+        notes = [] if self.complete else ["interrupted"]
+        try:
+            if settings.updating:
+                written, kept = self.session.record()
+                notes.append(f"{written} recorded" + (f", {kept} kept" if kept else ""))
+            if settings.json:
+                write_json(settings.json, self._document())
+        except KickError as error:
+            self.problems.append(str(error))
+        self.session.journal.prune()
+        self.last = summary_line([self._word(outcome) for outcome in self.session.finished()], notes)
+
+    def _word(self, outcome: Mapping[str, Any]) -> str:
+        if outcome["skipped"]:
+            return "skipped"
+        word = outcome_of(outcome["verdict"], outcome["problem"])
+        if word == "error" and outcome["stage"] == "call":
+            return "fail"  # measured, or never recorded: nothing broke
+        return "fail" if word == "pass" and not outcome["passed"] else word
+
+    def _document(self) -> dict[str, Any]:
+        session = self.session
+        cells = [
+            cell_entry(
+                case_id=outcome["id"],
+                nodeid=outcome["nodeid"],
+                model=session.by_id[outcome["id"]].model.name,
+                measurement=outcome["measurement"],
+                verdict=outcome["verdict"],
+                error=outcome["problem"],
+            )
+            for outcome in session.finished()
+        ]
+        return run_document(
+            cells=cells,
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.clock, 3),
+            options=session.settings.to_json(),
+            environment=environment(session.settings.threads),
+            complete=self.complete,
+        )
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - pytest names its type in a private module
+        """Print the plan, or the table and the claims."""
+        if self.session.settings.plan:
+            from pytest_kick.plan import plan_lines  # noqa: PLC0415 - only for a plan
+
+            terminalreporter.section("kick plan")
+            for line in plan_lines(self.session):
+                terminalreporter.write_line(line)
+            return
+        if not self.session.outcomes:
+            return
+        if self.config.get_verbosity() >= 0:
+            self._table(terminalreporter)
+        for problem in self.problems:
+            terminalreporter.write_line(f"kick: {problem}", red=True)
+
+    def _table(self, reporter: Any) -> None:  # noqa: ANN401 - as above
+        width = reporter._tw.fullwidth  # noqa: SLF001 - the only place that knows
+        rows: list[Row] = []
+        for outcome in self.session.finished():
+            case = self.session.by_id[outcome["id"]]
+            rows += rows_from(
+                case.model.name, case.cell, measurement=outcome["measurement"], verdict=outcome["verdict"], error=outcome["problem"]
+            )
+        paint = None
+        if reporter._tw.hasmarkup and "NO_COLOR" not in os.environ:  # noqa: SLF001
+
+            def paint(text: str, style: str) -> str:
+                marked: str = reporter._tw.markup(text, **{_STYLES[style]: True})  # noqa: SLF001
+                return marked
+
+        reporter.section("kick")
+        for line in table_lines(rows, width=width, paint=paint):
+            reporter.write_line(line)
+        for line in self._claims(width):
+            reporter.write_line(line)
+        for line in self._orphans():
+            reporter.write_line(line)
+
+    def _claims(self, width: int) -> list[str]:
+        return []
+
+    def _orphans(self) -> list[str]:
+        """Name stored runs that no suite has a use for, when the whole of the suites was run."""
+        session, settings = self.session, self.session.settings
+        filtered = settings.suite or settings.model or settings.method or settings.level or settings.limit
+        option = self.config.option
+        partial = any(getattr(option, name, None) for name in ("keyword", "markexpr", "lf", "failedfirst", "deselect")) or any(
+            "::" in arg for arg in self.config.args
+        )
+        if filtered or partial or not self.complete:
+            return []
+        orphans = session.store.orphans(session.expected())
+        return [f"kick: orphan: {path} belongs to no suite; remove it" for path in orphans]
