@@ -212,8 +212,9 @@ def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
 
 
 def _painted_error(head: str, error: str, width: int, paint: Paint) -> str:
-    rest = _clip(f"ERROR {error}", max(0, width - len(head)))
-    return head + (paint(rest[:5], "yellow") + rest[5:] if rest else "")
+    line = _clip(f"{head}ERROR {error}", width).rstrip()
+    end = len(head) + len("ERROR")
+    return line[: len(head)] + paint(line[len(head) : end], "yellow") + line[end:] if len(line) >= end else line
 
 
 def _clip(text: str, width: int) -> str:

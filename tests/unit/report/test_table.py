@@ -1,0 +1,158 @@
+"""The terminal table: every width, every kind of row, colours that never change the text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_kick.report import Row, rows_from, table_lines
+
+ROW = Row(
+    model="smollm2-135m",
+    dtype="bfloat16",
+    method="l1_global",
+    scope="ffn",
+    level="s0.2",
+    probe="facts",
+    metric="p1",
+    n=2612,
+    floor=0.031,
+    accuracy=0.3312,
+    retention=0.9312,
+    low=0.9021,
+    high=0.9583,
+    lost=161,
+    gained=32,
+    seconds_compress=0.42,
+    seconds_evaluate=21.3,
+    word="INCONCLUSIVE",
+    stored="changed -3+1",
+    note="1,240 more decide",
+)
+DENSE = replace(ROW, method="dense", scope="", level="", retention=None, low=None, high=None, lost=None, gained=None, word="UNCHANGED")
+CHAIN = replace(ROW, method="l1_global+dynamic_int8", scope="ffn+overall", level="s0.2+b8", word="FORGOT")
+LONG = replace(ROW, method="random_unstructured/seed-3", scope="encoder_self_attention", level="s0.15", word="RETAINED")
+ERROR = Row(model="smollm2-135m", method="l1_global", scope="head", level="s0.9", word="ERROR", error="x" * 300)
+ROWS = [DENSE, ROW, CHAIN, LONG, ERROR, replace(ROW, model="tiny-encoder")]
+
+
+@pytest.mark.parametrize("width", [40, 60, 79, 80, 81, 100, 120, 160, 240])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    """One line per row, one per model and one of headings, each within the width."""
+    lines = table_lines(ROWS, width=width)
+    assert len(lines) == len(ROWS) + 2 + 1
+    assert max(map(len, lines)) <= width
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_wide_terminal_shows_everything() -> None:
+    """At 200 columns every value stands in full, with the names as suites write them."""
+    head, model, dense, row, *_ = table_lines(ROWS, width=200)
+    assert head.split("  ")[1].strip() == "method"
+    for title in (
+        "method",
+        "scope",
+        "level",
+        "acc",
+        "retention",
+        "-lost+gained",
+        "compress s",
+        "evaluate s",
+        "verdict",
+        "stored run",
+        "note",
+    ):
+        assert title in head
+    assert model == "smollm2-135m  bfloat16  facts p1, n=2,612, knowing nothing .031"
+    assert dense.split() == ["dense", ".331", "-", "-", ".42", "21", "UNCHANGED", "changed", "-3+1", "1,240", "more", "decide"]
+    assert row.split() == [
+        *("l1_global", "ffn", "s0.2", ".331", ".931", "[.902,", ".958]", "-161+32", ".42", "21", "INCONCLUSIVE"),
+        *("changed", "-3+1", "1,240", "more", "decide"),
+    ]
+
+
+def test_80_columns_keep_what_decides() -> None:
+    """At 80 columns level, accuracy, retention with interval, flips and verdict stand in full for every measured row."""
+    lines = table_lines(ROWS, width=80)
+    for line, row in zip(lines[2:5], [DENSE, ROW, CHAIN], strict=True):
+        assert row.level in line
+        assert line.endswith(row.word)
+        assert ".331" in line
+    assert ".931 [.902, .958] -161+32" in lines[3]
+
+
+def test_simple_rows_need_no_abbreviation_at_80() -> None:
+    """Where the names are short they stand in full, and both times fit."""
+    head, _, row = table_lines([ROW], width=80)
+    assert "cmp eval" in " ".join(head.split())
+    assert row.split() == ["l1_global", "ffn", "s0.2", ".331", ".931", "[.902,", ".958]", "-161+32", ".42", "21", "INCONCLUSIVE"]
+
+
+def test_rows_of_a_model_stand_under_one_heading() -> None:
+    """The model is printed once, in the order of its first row, though rows come interleaved."""
+    lines = table_lines([ROW, replace(ROW, model="b"), CHAIN], width=160)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["smollm2-135m", "b"]
+    assert lines[3].lstrip().startswith("l1_global+int8") or lines[3].lstrip().startswith("l1_global+dynamic_int8")
+
+
+def test_an_error_is_one_row() -> None:
+    """What is wrong stands in the row, cut to the width."""
+    line = table_lines([ROW, replace(ERROR, error="the head is tied")], width=100)[3]
+    assert line.split() == ["l1_global", "head", "s0.9", "ERROR", "the", "head", "is", "tied"]
+    assert table_lines([ERROR], width=80)[2].endswith("x..")
+
+
+def test_another_dtype_than_the_heading_is_named() -> None:
+    """A method that runs only in float32 says so beside its name."""
+    lines = table_lines([ROW, ROW, replace(ROW, method="quantize_dynamic", dtype="float32")], width=160)
+    assert "quantize_dynamic/float32" in lines[-1]
+
+
+def test_several_probes_get_a_column() -> None:
+    """With one probe it stands in the heading, with two in every row."""
+    lines = table_lines([ROW, replace(ROW, probe="mmlu", metric="acc")], width=160)
+    assert "facts p1" in lines[2]
+    assert "mmlu acc" in lines[3]
+    assert "knowing nothing" not in lines[1]
+
+
+def test_colour_changes_no_text() -> None:
+    """Taking the styles out again gives the plain table; verdicts carry the colour of their meaning."""
+    used = []
+
+    def paint(text: str, style: str) -> str:
+        used.append((style, text))
+        return f"<{style}>{text}</>"
+
+    painted = [line.replace("</>", "") for line in table_lines(ROWS, width=120, paint=paint)]
+    for style in ("dim", "bold", "green", "red", "yellow"):
+        painted = [line.replace(f"<{style}>", "") for line in painted]
+    assert painted == table_lines(ROWS, width=120)
+    assert {("green", "RETAINED"), ("red", "FORGOT"), ("yellow", "INCONCLUSIVE"), ("yellow", "ERROR"), ("green", "UNCHANGED")} <= set(used)
+
+
+def test_nothing_measured_is_no_table() -> None:
+    """No rows, no headings."""
+    assert table_lines([], width=80) == []
+
+
+@given(
+    cells=st.lists(
+        st.tuples(
+            st.sampled_from(["dense", "l1_global--ffn--s0.1", "a+b", "x--y--z--seed-1+dynamic_int8--overall--b8"]), st.text(max_size=90)
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    width=st.integers(20, 200),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_error_text_at_any_width(cells: list[tuple[str, str]], width: int) -> None:
+    """Whatever a cell is called and an error says, each row is one line within the width."""
+    rows = [row for cell, error in cells for row in rows_from("m", cell, error=error or "e")]
+    lines = table_lines(rows, width=width)
+    assert len(lines) == len(cells) + 2
+    assert all(len(line) <= width and len(line.splitlines()) <= 1 for line in lines)
