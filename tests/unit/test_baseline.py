@@ -271,6 +271,14 @@ def test_nan_is_never_recorded(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+def test_scores_beyond_half_precision_are_kept_at_its_ends(tmp_path: Path) -> None:
+    """A collapsed model's log-probability may be lower than half precision reaches: it stays finite."""
+    far = np.linspace(-1e6, 1e6, 40, dtype=np.float32)
+    BaselineStore(tmp_path).write(make_measurement(scores=(make_score(make_examples(RIGHT, margin=far)),)), "m")
+    found = BaselineStore(tmp_path).read("m", "float32", "dense").examples["facts"].arrays["margin"]
+    assert (found.min(), found.max()) == (-65504.0, 65504.0)
+
+
 @pytest.mark.parametrize("failing", ["write", "replace"])
 def test_a_full_or_read_only_disk_keeps_the_old_files(store: BaselineStore, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     """A disk that fills while the files are staged, or that refuses them: one line, old bytes, no temporary file."""

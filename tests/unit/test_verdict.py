@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -281,6 +281,13 @@ def test_a_net_loss_within_noise_is_no_regression(dtype: str, lost: int, measure
     verdict = against_stored(pruned(lost=lost, dtype=dtype, seed=0), noise_floors=floors)
     assert verdict.regressions[0].word == word
     assert verdict.failed == (word == "REGRESSED")
+
+
+def test_noise_is_held_against_the_net_loss() -> None:
+    """Eleven lost and one gained are ten net: significant, and not more than the ten that bfloat16 may lose by noise."""
+    record = against_stored(pruned(lost=11, gained=1, dtype="bfloat16", seed=0)).regressions[0]
+    assert record.p_value < record.threshold
+    assert record.word == "CHANGED"
 
 
 def test_float32_noise_is_at_least_two_facts() -> None:

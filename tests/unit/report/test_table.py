@@ -91,6 +91,14 @@ def test_simple_rows_need_no_abbreviation_at_80() -> None:
     assert row.split() == ["l1_global", "ffn", "s0.2", ".331", ".931", "[.902,", ".958]", "-161+32", ".42", "21", "INCONCLUSIVE"]
 
 
+@pytest.mark.parametrize("width", range(60, 170, 5))
+def test_names_are_cut_last(width: int) -> None:
+    """A cell stays recognisable: no name is cut while there is still room for the time to compress."""
+    head, *lines = table_lines([ROW, CHAIN, LONG], width=width)
+    cut = any(".." in line for line in lines[1:])
+    assert not (cut and ("cmp" in head or "compress" in head))
+
+
 def test_rows_of_a_model_stand_under_one_heading() -> None:
     """The model is printed once, in the order of its first row, though rows come interleaved."""
     lines = table_lines([ROW, replace(ROW, model="b"), CHAIN], width=160)
