@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ def main() -> None:
             marks.append(time.perf_counter())
             finish_(model, case)
             marks.append(time.perf_counter())
-            seconds = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+            seconds = [after - before for before, after in pairwise(marks)]
             best = [min(pair) for pair in zip(best or seconds, seconds, strict=True)]
         last = report.steps[-1]
         figures = " ".join(f"{s:7.3f}" for s in best)

@@ -100,9 +100,7 @@ def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.
     return tuple(counts.values()), notes
 
 
-def _check_pruning(
-    targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]
-) -> tuple[str, ...]:
+def _check_pruning(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:
     rewritten = [name for name, count in counts.items() if count.rewritten]
     _refuse(step, rewritten, "got survivors whose values changed", "pruning to set zeros only", "Correct the method")
     _check_order(step, counts)
@@ -126,7 +124,8 @@ def _check_order(step: CompressionStep, counts: dict[str, Count]) -> None:
         wrong = [name for name, c in counts.items() if c.kept < dropped]
     elif step.method == "l1_per_matrix":
         wrong = [name for name, c in counts.items() if c.kept < c.dropped]
-    _refuse(step, wrong, "kept weights smaller than some it dropped", "the smallest to go first", "The method ranked wrongly or left these out")
+    advice = "The method ranked wrongly or left these out"
+    _refuse(step, wrong, "kept weights smaller than some it dropped", "the smallest to go first", advice)
 
 
 def _in_total(targets: Targets, step: CompressionStep, counts: dict[str, Count]) -> bool:
@@ -174,7 +173,7 @@ def _on_grid(target: Target, before: torch.Tensor, scale: torch.Tensor) -> bool:
     whole = codes.round()
     low, high = (float(end) for end in whole.aminmax())
     moved = float((target.weight - before).div_(scale).abs_().max())
-    return float(codes.sub_(whole).abs_().max()) <= _OFF_GRID and moved <= 0.5 + _OFF_GRID and QMIN <= low and high <= QMAX
+    return float(codes.sub_(whole).abs_().max()) <= _OFF_GRID and moved <= 0.5 + _OFF_GRID and low >= QMIN and high <= QMAX
 
 
 def _met(counts: dict[str, Count], names: list[str]) -> tuple[str, ...]:

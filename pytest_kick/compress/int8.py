@@ -142,7 +142,7 @@ def _loop_over_experts(model: LoadedModel, layer: nn.Module) -> None:
     # The grouped kernels that transformers prefers do not take int8 tensors.
     config: Any = layer.config
     if config._experts_implementation != "eager":  # noqa: SLF001
-        model.add_hook(_Undo(config))  # type: ignore[arg-type] - it has remove(), which is all that is asked
+        model.add_hook(_Undo(config))  # type: ignore[arg-type]  # it has remove(), which is all that is asked
 
 
 @functools.cache
@@ -177,7 +177,7 @@ def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return total
 
 
-class _ExactInt8Tensor(Int8Tensor):  # type: ignore[misc] - torchao ships no types
+class _ExactInt8Tensor(Int8Tensor):  # type: ignore[misc]  # torchao ships no types
     """Torchao's int8 tensor where the processor's int8 product saturates: the same numbers by way of float32."""
 
 
@@ -193,7 +193,8 @@ def _linear(func: object, types: object, args: tuple[Any, ...], kwargs: object) 
     y = (product.to(x.dtype) * weight.scale.flatten()).reshape(*x.shape[:-1], weight.shape[0])
     if bias is not None:
         y += bias
-    return y.to(x.dtype)
+    output: torch.Tensor = y.to(x.dtype)
+    return output
 
 
 @_ExactInt8Tensor.implements(torch.ops.aten.select.int)  # type: ignore[untyped-decorator]

@@ -135,10 +135,10 @@ def _notes(model: LoadedModel, chosen: tuple[Matrix, ...]) -> tuple[str, ...]:
     """Untie the head where the scope holds it, and say so."""
     notes = []
     if any(m.role == "head" for m in chosen):
-        head = model.module.get_output_embeddings()
-        weight = head.weight
+        name = next(m.parameter for m in chosen if m.role == "head")
+        weight = model.module.get_parameter(name)
         model.untie_head_()
-        notes += ["head untied from the input embedding"] if head.weight is not weight else []
+        notes += ["head untied from the input embedding"] if model.module.get_parameter(name) is not weight else []
     special = [m.name for m in chosen if m.role in {"norm", "router"}]
     if special:
         notes.append(f"unsafe: {len(special)} norm or router weights in the scope")
@@ -171,7 +171,8 @@ def _call(method: Method, targets: Targets, step: CompressionStep) -> None:
     except KickError:
         raise
     except Exception as error:  # a method of any package, on any model
-        msg = f"{step.id}: method: got {type(error).__name__} ({' '.join(str(error).split())[:200]}), expected it to run. Correct the method."
+        text = " ".join(str(error).split())[:200]
+        msg = f"{step.id}: method: got {type(error).__name__} ({text}), expected it to run. Correct the method."
         raise CompressionError(msg) from error
 
 

@@ -6,12 +6,13 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_kick.compress.rank import Float32, Mask, clear_, exact_count, smallest, zero_smallest_
 from pytest_kick.errors import CompressionError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pytest_kick.compress.targets import Targets
     from pytest_kick.spec import CompressionStep
 
@@ -78,7 +79,9 @@ def norms(weight: Float32, axis: int, n: int) -> NDArray[np.float64]:
 
     Summed in float64, so that the order of summation, which differs between processors, does not decide a rank.
     """
-    return np.sum(np.abs(weight) if n == 1 else np.square(weight, dtype=np.float64), axis=1 - axis, dtype=np.float64)
+    powers = np.abs(weight) if n == 1 else np.square(weight, dtype=np.float64)
+    sums: NDArray[np.float64] = powers.sum(axis=1 - axis, dtype=np.float64)
+    return sums
 
 
 def clear_lines_(weight: Float32, axis: int, drop: Mask) -> None:
@@ -92,4 +95,5 @@ def random_keys(seed: int, name: str, n: int) -> NDArray[np.uint32]:
     Source: raw output of PCG64, whose stream NumPy guarantees (NEP 19).
     """
     stream = np.random.PCG64([seed, zlib.crc32(name.encode())]).random_raw((n + 1) // 2)
-    return np.maximum(stream.astype("<u8").view("<u4")[:n], 1)
+    keys: NDArray[np.uint32] = np.maximum(stream.astype("<u8", copy=False).view("<u4")[:n], 1)
+    return keys

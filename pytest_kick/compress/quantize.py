@@ -78,9 +78,9 @@ def quantize_dynamic(targets: Targets, step: CompressionStep) -> None:
     box = nn.ModuleDict({str(i): _copy(item) for i, item in enumerate(targets.items)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated since torch 2.8, and so are the dtypes it uses
-        swap(box, dict.fromkeys(box, default_dynamic_qconfig), dtype=torch.qint8, inplace=True)
+        swap(box, dict.fromkeys(box, default_dynamic_qconfig), dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
         for key, item in zip(box, targets.items, strict=True):
-            values = box[key].weight()  # type: ignore[operator] - a method in the packed module
+            values = box[key].weight()  # type: ignore[operator]  # a method of the packed module
             item.weight.copy_(values.dequantize())
             targets.grids[item.matrix.name] = torch.full((1, 1), values.q_scale())
             targets.packed[item.matrix.module] = box[key]
@@ -91,5 +91,5 @@ def _copy(item: Target) -> nn.Linear:
     layer = nn.Linear(columns, rows, bias=item.layer.bias is not None, device="meta")
     layer.weight = nn.Parameter(item.weight, requires_grad=False)
     if item.layer.bias is not None:
-        layer.bias = item.layer.bias  # type: ignore[assignment] - a parameter, by the type of the layer
+        layer.bias = item.layer.bias  # type: ignore[assignment]  # a parameter, by the type of the layer
     return layer.eval()

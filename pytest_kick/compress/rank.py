@@ -122,6 +122,6 @@ def smallest(keys: NDArray[np.unsignedinteger] | NDArray[np.floating], k: int) -
     if k == 0:
         return np.zeros(keys.shape, bool)
     threshold = np.partition(keys, k - 1)[k - 1]
-    mask = keys < threshold
+    mask: Mask = keys < threshold
     mask[np.flatnonzero(keys == threshold)[: k - int(np.count_nonzero(mask))]] = True
     return mask

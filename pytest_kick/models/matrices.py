@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Iterator  # noqa: TC003 - a dataclass module that other modules introspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,12 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def layout_of(module: nn.Module) -> Layout | None:
     """Return the layout of a model's architecture, None where the table does not know it."""
-    return LAYOUTS.get(str(getattr(module.config, "model_type", "")))
+    return LAYOUTS.get(model_type(module))
+
+
+def model_type(module: nn.Module) -> str:
+    """Return the name that transformers gives the architecture."""
+    return str(getattr(getattr(module, "config", None), "model_type", type(module).__name__))
 
 
 def find_matrices(module: nn.Module) -> tuple[Matrix, ...]:
@@ -92,7 +98,11 @@ def find_matrices(module: nn.Module) -> tuple[Matrix, ...]:
         module: a transformers model.
     """
     layout = layout_of(module) or EMPTY
-    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    model: Any = module  # transformers' attributes, which nn.Module does not declare
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    config = getattr(model, "config", None)
+    queries = int(getattr(config, "num_attention_heads", None) or 1)
+    heads = (queries, int(getattr(config, "num_key_value_heads", None) or queries))
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     found: list[Matrix] = []
     seen: set[int] = set()
@@ -104,7 +114,7 @@ def find_matrices(module: nn.Module) -> tuple[Matrix, ...]:
                 continue
             seen.add(id(parameter))
             full = f"{name}.{key}" if name else key
-            found += _cut(module, child, parameter, full, _role(child, head, parameter, full, layout), layout)
+            found += _cut(heads, child, parameter, full, _role(child, head, parameter, full, layout), layout)
     return tuple(found)
 
 
@@ -123,7 +133,7 @@ def _role(child: nn.Module, head: nn.Module | None, parameter: torch.Tensor, ful
     return "router" if matches(full, layout.router) else "unknown"
 
 
-def _cut(model: nn.Module, child: nn.Module, parameter: torch.Tensor, full: str, role: str, layout: Layout) -> Iterator[Matrix]:
+def _cut(heads: tuple[int, int], child: nn.Module, parameter: torch.Tensor, full: str, role: str, layout: Layout) -> Iterator[Matrix]:
     name = full.removesuffix(".weight")
     module = full.rpartition(".")[0]
     transposed = isinstance(child, Conv1D)
@@ -136,13 +146,13 @@ def _cut(model: nn.Module, child: nn.Module, parameter: torch.Tensor, full: str,
         shape = (columns, rows) if transposed else (rows, columns)
         yield Matrix(name=name, module=module, parameter=full, role=role, shape=shape, transposed=transposed)
         return
-    for label, shape, part in _parts(model, tuple(parameter.shape), fused, transposed=transposed):
-        yield Matrix(
-            name=f"{name}.{label}", module=module, parameter=full, role=role, shape=shape, transposed=transposed, part=part
-        )
+    for label, shape, part in _parts(heads, tuple(parameter.shape), fused, transposed=transposed):
+        yield Matrix(name=f"{name}.{label}", module=module, parameter=full, role=role, shape=shape, transposed=transposed, part=part)
 
 
-def _parts(model: nn.Module, shape: tuple[int, ...], fused: Fused, *, transposed: bool) -> Iterator[tuple[str, tuple[int, int], Part]]:
+def _parts(
+    heads: tuple[int, int], shape: tuple[int, ...], fused: Fused, *, transposed: bool
+) -> Iterator[tuple[str, tuple[int, int], Part]]:
     count = len(fused.parts)
     width = shape[-2] if transposed else shape[-1]
     rows = shape[-1] if transposed else shape[-2]
@@ -153,25 +163,23 @@ def _parts(model: nn.Module, shape: tuple[int, ...], fused: Fused, *, transposed
                 label = f"{expert}.{part}" if part else f"{expert}"
                 yield label, view[1:], Part(shape=view, dim=0, start=expert * count + j, length=1)
     elif fused.how == "heads":
-        heads = int(model.config.num_attention_heads)
-        view4 = (heads, count, rows // heads // count, width)
+        view4 = (heads[0], count, rows // heads[0] // count, width)
         for j, part in enumerate(fused.parts):
             yield part, (rows // count, width), Part(shape=view4, dim=1, start=j, length=1)
     else:
         start = 0
-        for part, size in zip(fused.parts, _sizes(model, rows, fused), strict=True):
+        for part, size in zip(fused.parts, _sizes(heads, rows, fused), strict=True):
             yield part, (size, width), Part(shape=shape, dim=1 if transposed else 0, start=start, length=size)
             start += size
 
 
-def _sizes(model: nn.Module, rows: int, fused: Fused) -> tuple[int, ...]:
+def _sizes(heads: tuple[int, int], rows: int, fused: Fused) -> tuple[int, ...]:
     count = len(fused.parts)
     if fused.how == "rows":
         return (rows // count,) * count
-    config = model.config
-    heads, groups = int(config.num_attention_heads), int(config.num_key_value_heads)
-    head = rows // (heads + 2 * groups)
-    return heads * head, groups * head, groups * head
+    queries, groups = heads
+    width = rows // (queries + 2 * groups)
+    return queries * width, groups * width, groups * width
 
 
 def body_size(matrices: tuple[Matrix, ...]) -> int:
@@ -191,7 +199,7 @@ def check_known(module: nn.Module, matrices: tuple[Matrix, ...], scope: str) -> 
     Raises:
         ScopeError: the architecture, or a matrix of it, is not in the table; lists the matrices and says how to give patterns.
     """
-    kind = getattr(module.config, "model_type", type(module).__name__)
+    kind = model_type(module)
     linear = [m.name for m in matrices if m.role not in {"embedding", "norm", "router"}]
     if layout_of(module) is None:
         msg = (

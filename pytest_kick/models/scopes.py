@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_kick.errors import ScopeError
-from pytest_kick.models.matrices import Matrix, Part, body_size, check_known, find_matrices, generic, layout_of, matches
+from pytest_kick.models.matrices import Matrix, Part, body_size, check_known, find_matrices, generic, layout_of, matches, model_type
 from pytest_kick.registry import did_you_mean
 from pytest_kick.spec import SCOPES
 
@@ -39,7 +39,7 @@ def select(module: nn.Module, family: str, scope: str, *, bits: bool = False) ->
         check_known(module, matrices, scope)
         chosen = _by_name(module, family, matrices, scope, bits=bits)
     if not chosen:
-        msg = f"scope {scope!r}: matrices: got none in this {module.config.model_type!r}, expected at least one. Choose another scope."
+        msg = f"scope {scope!r}: matrices: got none in this {model_type(module)!r}, expected at least one. Choose another scope."
         raise ScopeError(msg)
     return chosen
 
@@ -72,7 +72,7 @@ def _of_study_a(module: nn.Module, matrices: tuple[Matrix, ...], scope: str, *, 
     layout = layout_of(module)
     if layout is None or not layout.in_study_a:
         msg = (
-            f"scope {scope!r}: architecture: got {module.config.model_type!r}, expected one that study A's code knows"
+            f"scope {scope!r}: architecture: got {model_type(module)!r}, expected one that study A's code knows"
             f" (BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT, T5, LLaMA and its like). Use the scope {scope.removeprefix('a_compat_')!r}."
         )
         raise ScopeError(msg)
