@@ -1,0 +1,67 @@
+"""Logits in float32, only where they are scored.
+
+In bfloat16 neighbouring logits collapse into ties; so the final vocabulary layer is computed in float32 from the hidden state.
+Everything a model does around that layer (Gemma's soft cap, Cohere's scaling, BERT's transform) stays, since only the layer's own
+`forward` is exchanged for the length of one call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pytest_kick.errors import ProbeError
+
+if TYPE_CHECKING:
+    from pytest_kick.models.loaded import LoadedModel
+
+
+class ScoredHead:
+    """Run a model so that its vocabulary layer sees the scored positions alone."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        """Take the weights as they are now; make a new one after they change.
+
+        Raises:
+            ProbeError: the model has no vocabulary layer.
+        """
+        head = model.module.get_output_embeddings()  # type: ignore[no-untyped-call]
+        if not isinstance(head, nn.Module):
+            msg = f"probe facts: model {model.name!r}: got no vocabulary layer, expected a language model. Choose another model."
+            raise ProbeError(msg)
+        self._module: nn.Module = model.module
+        self._head = head
+        self._weights: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        if type(head) is nn.Linear and type(head.weight) is nn.Parameter and type(head.weight.data) is torch.Tensor:
+            # Packed weights keep their own kernel, activations quantized included; their result is lifted to float32.
+            self._weights = (head.weight.float(), None if head.bias is None else head.bias.float())
+
+    def run(self, scored: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:  # noqa: ANN401 - what a model takes and returns
+        """Call the model.
+
+        Args:
+            scored: `(M,)` int64 positions in the flattened `(batch, length)`.
+            inputs: of the model's own forward.
+
+        Returns:
+            Logits `(M, vocabulary)` float32, and the model's whole output.
+        """
+        own = self._head.forward
+
+        def forward(hidden: torch.Tensor) -> torch.Tensor:
+            rows = hidden.reshape(-1, hidden.shape[-1])[scored]
+            if self._weights is None:
+                logits: torch.Tensor = own(rows).float()
+            else:
+                logits = functional.linear(rows.float(), *self._weights)
+            return logits[None]
+
+        self._head.forward = forward
+        try:
+            output = self._module(**inputs)
+        finally:
+            del self._head.forward  # the class's own method shows again
+        return output.logits[0], output
