@@ -182,7 +182,7 @@ class Session:
             budgets=case.budgets,
             confidence=self.settings.confidence,
             n_cells=self.n_cells,
-            noise_floors=dense[1] if dense else None,
+            noise_floors=dense[1] if dense else stored.noise_floor if stored else None,
         )
         if stored is None:
             return replace(outcome, verdict=verdict)

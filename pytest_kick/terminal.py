@@ -112,6 +112,8 @@ class Terminal:
     def _word(self, outcome: Mapping[str, Any]) -> str:
         if outcome["skipped"]:
             return "skipped"
+        if outcome["passed"] and outcome["verdict"] is None:
+            return "unjudged"
         word = outcome_of(outcome["verdict"], outcome["problem"])
         if word == "error" and outcome["stage"] == "call":
             return "fail"  # measured, or never recorded: nothing broke
