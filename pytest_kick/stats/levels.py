@@ -116,7 +116,8 @@ def steepest_step(
 ) -> SteepestStep:
     """Return the two adjacent levels between which retention falls fastest per unit of level.
 
-    The step from level 0 (the dense model) to the first level counts too. Of equal steps the first is taken.
+    The step from level 0 (the dense model) to the first level counts too. Of equal steps the first is taken. A retention
+    below 0 counts as 0: a score falling below the floor is no knowledge lost.
 
     Args:
         levels: Levels of compression, rising and above 0, shape (l,).
@@ -139,14 +140,14 @@ def steepest_step(
     lengths = np.diff(grid)
 
     def places(weights: FloatArray) -> NDArray[np.int64]:
-        slopes = -np.diff(_retentions(weights, outcomes, right, floor), axis=1) / lengths
+        slopes = -np.diff(np.maximum(_retentions(weights, outcomes, right, floor), 0.0), axis=1) / lengths
         return np.asarray(np.argmax(slopes, axis=1), dtype=np.int64)
 
     drawn = resamples(len(right), groups=groups, n_resamples=n_resamples, seed=seed)
     draws = np.concatenate([places(weights) for weights in drawn])
     once = np.ones((1, len(right)))
     place = int(places(once)[0])
-    curve = _retentions(once, outcomes, right, floor)[0]
+    curve = np.maximum(_retentions(once, outcomes, right, floor)[0], 0.0)
     steps = percentile_interval(np.asarray(draws, dtype=np.float64), confidence)
     return SteepestStep(
         start=float(grid[place]),
