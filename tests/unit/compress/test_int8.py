@@ -123,7 +123,7 @@ def test_exact_product_of_the_largest_numbers() -> None:
     left = torch.full((2, 3000), -128, dtype=torch.int8)
     left[1] = 127
     right = torch.full((3, 3000), -128, dtype=torch.int8)
-    right[1, ::2] = 127
+    right[1, ::2], right[2] = 127, 127
     want = left.numpy().astype(np.int64) @ right.numpy().astype(np.int64).T
     assert np.array_equal(int8.exact_product(left, right).numpy(), want)
 
