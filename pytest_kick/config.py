@@ -9,7 +9,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_kick.errors import UsageError
 from pytest_kick.instruments import default_threads, has_fast_bfloat16
@@ -149,7 +149,8 @@ def add_options(parser: pytest.Parser) -> None:
         action = "append" if repeats else "store"
         group.addoption(f"--kick-{option.name}", dest=option.dest, action=action, default=None, help=text + shown, **choices)
         default = list(option.default) if repeats else str(option.default)
-        parser.addini(option.dest, help=text, type="args" if repeats else "string", default=default)
+        kind: Literal["args", "string"] = "args" if repeats else "string"
+        parser.addini(option.dest, help=text, type=kind, default=default)
     parser.addini("kick_suites", help="Directories of suites, relative to the root.", type="args", default=["suites"])
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_kick import __version__
 from pytest_kick.errors import KickError
+from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
 from pytest_kick.report import cell_entry, outcome_of, rows_from, run_document, summary_line, table_lines, write_json
 
@@ -181,7 +182,11 @@ class Terminal:
             reporter.write_line(line)
 
     def _claims(self, width: int) -> list[str]:
-        return []
+        """Say what this run shows of the study's claims."""
+        from pytest_kick.claims import decide, lines  # noqa: PLC0415 - needs scipy
+
+        findings = decide(claim_cells(self.session), self.session.settings.confidence)
+        return ["", "claims of the study, as this run decides them (docs/findings.md):", *lines(findings, width)] if findings else []
 
     def _orphans(self) -> list[str]:
         """Name stored runs that no suite has a use for, when the whole of the suites was run."""
