@@ -43,6 +43,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read options and suites; whatever is wrong with them ends the run here, in one line."""
+    if config.getoption("dist", "no") != "no" and any(Path(arg.partition("::")[0]).name.startswith("bench_") for arg in config.args):
+        msg = "bench_*.py: -n: got several workers, expected one: they share the cores and no latency is worth a thing. Leave -n out."
+        raise pytest.UsageError(msg)
     config.addinivalue_line("markers", "kick(suite): run the cells of this suite; a test that asks for `kick_case` runs one cell each.")
     sent = getattr(config, "workerinput", {}).get("kick")
     try:

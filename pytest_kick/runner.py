@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.result import CompressionReport
     from pytest_kick.spec import Case
 
 
@@ -93,21 +94,36 @@ class Runner:
                 raise CompressionError(msg) from error
         return self._assemble(case, dtype, measured, watch, caught)
 
-    def _measure(self, case: Case, dtype: str, watch: Stopwatch) -> tuple[LoadedModel, Any, tuple[ProbeScore, ...]]:
+    def prepare(self, case: Case, dtype: str, watch: Stopwatch | None = None) -> tuple[LoadedModel, CompressionReport]:
+        """Return the model as a cell probes it: compressed, checked and cast. It stays so until the next cell.
+
+        Args:
+            case: the cell.
+            dtype: of the forward pass, `float32` or `bfloat16`.
+            watch: counts the phases.
+
+        Raises:
+            KickError: the model cannot be loaded, or not be compressed as asked.
+        """
+        watch = watch or Stopwatch()
         with watch.phase("load"):
             model = self._models.get(case.model)
+        with watch.phase("restore"):
+            model.fresh_()
+        with watch.phase("compress"):
+            report = compress_(model, case.compression)
+        with watch.phase("cast"):
+            model.cast_(getattr(torch, dtype), self.settings.device)
+            finish_(model, case.compression)
+        return model, report
+
+    def _measure(self, case: Case, dtype: str, watch: Stopwatch) -> tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]]:
         try:
-            with watch.phase("restore"):
-                model.fresh_()
-            with watch.phase("compress"):
-                report = compress_(model, case.compression)
-            with watch.phase("cast"):
-                model.cast_(getattr(torch, dtype), self.settings.device)
-                finish_(model, case.compression)
+            model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
                 scores = tuple(self._probe(name, case.facts).run(model, **self._sample()) for name in case.probes)
         except BaseException:
-            model.fresh_()
+            self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
         return model, report, scores
 
@@ -125,7 +141,7 @@ class Runner:
         self,
         case: Case,
         dtype: str,
-        measured: tuple[LoadedModel, Any, tuple[ProbeScore, ...]],
+        measured: tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]],
         watch: Stopwatch,
         caught: list[warnings.WarningMessage],
     ) -> Measurement:
