@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 64
 STORED = {"gold_logprob": np.float16, "margin": np.float16}  # committed with every cell; three digits are what their use needs
+NO_METRIC = ("predicted", "gold_row_gone")
 LARGEST = 65504.0  # of float16
 
 
@@ -84,10 +85,14 @@ class FactsProbe:
         if not len(facts):
             msg = f"probe facts: model {model.name!r}: limit: got a sample without a scorable fact, expected one. Raise the limit."
             raise ProbeError(msg)
-        forward = forward_for(model, ScoredHead(model), prepared)
+        head = ScoredHead(model)
+        forward = forward_for(model, head, prepared)
         scorer = Scorer(forward, prepared, f"model {model.name!r}", self._norm)
         tell = None if progress is None else lambda done: progress(done, len(facts))
         arrays = scorer.score(facts, batch_size or BATCH_SIZE, tell)
+        gone = head.rows_gone()
+        if gone is not None:
+            arrays["gold_row_gone"] = _touches(prepared, facts, gone.cpu().numpy())
         return self._assemble(prepared, facts, arrays, forward)
 
     def _prepare(self, model: LoadedModel) -> Prepared:
@@ -112,7 +117,7 @@ class FactsProbe:
             arrays={name: _stored(name, values) for name, values in arrays.items()},
         )
         trivial = trivial_scores(prepared, facts)
-        metrics = {name: float(np.mean(values)) for name, values in arrays.items() if name != "predicted"}
+        metrics = {name: float(np.mean(values)) for name, values in arrays.items() if name not in NO_METRIC}
         return ProbeScore(
             probe=self.name,
             version=self.version,
@@ -126,6 +131,14 @@ class FactsProbe:
             settings={"template": "scoring", "norm": self._norm, "prompt": prepared.convention},
             work=_work(forward, len(facts)),
         )
+
+
+def _touches(prepared: Prepared, facts: Ints, gone: Array) -> Array:
+    """Return `(n,)` bool: whether a vocabulary row that the canonical answer needs is gone."""
+    trie = prepared.trie
+    paths = trie.paths[prepared.spellings[facts, 0]]
+    inside = paths < len(trie)
+    return np.asarray((gone[trie.tokens[np.where(inside, paths, 0)]] & inside).any(1))
 
 
 def _stored(name: str, values: Array) -> Array:

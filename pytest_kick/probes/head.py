@@ -39,6 +39,13 @@ class ScoredHead:
             # Packed weights keep their own kernel, activations quantized included; their result is lifted to float32.
             self._weights = (head.weight.float(), None if head.bias is None else head.bias.float())
 
+    def rows_gone(self) -> torch.Tensor | None:
+        """Return `(vocabulary,)` bool: rows that are zero throughout, whose logit is their bias; None where there is none."""
+        if self._weights is None:
+            return None
+        gone = (self._weights[0] == 0).all(1)
+        return gone if bool(gone.any()) else None
+
     def run(self, scored: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:  # noqa: ANN401 - what a model takes and returns
         """Call the model.
 
