@@ -2,7 +2,8 @@
 
 A `[[budgets]]` table has keys that match cells (`model`, `family`, `method`, `scope`, `sparsity`, `bits`, `cell`; names may be
 globs) and keys that limit a loss (`retention`, `drop`, `flips`, each optionally `:metric`). Where several tables limit the same
-thing of a cell, the one with more matching keys wins, an exact name counting more than a glob; of two alike the later one.
+thing of a cell, the one with more matching keys wins, an exact name counting more than a glob; of two alike the later one. `cell`
+counts as the four keys it stands for: method, scope, sparsity and bits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 KINDS = ("retention", "drop", "flips")
-_MATCH = ("model", "family", "method", "scope", "sparsity", "bits", "cell")
+_NAMES = ("model", "family", "method", "scope", "cell")
+_NUMBERS = ("sparsity", "bits")
+_MATCH = (*_NAMES, *_NUMBERS)
+_CELL_WEIGHT = 4
 _MAX_RETENTION = 1.5
 
 
@@ -38,9 +42,12 @@ class BudgetRule:
 
     @property
     def specificity(self) -> float:
-        """Return how specific it is: one per key, half for a glob."""
-        globs = [any(isinstance(value, str) and any(char in value for char in "*?[") for value in values) for _, values in self.match]
-        return sum(0.5 if glob else 1.0 for glob in globs)
+        """Return how specific it is: one per key, four for `cell`, half of that for a glob."""
+        total = 0.0
+        for key, values in self.match:
+            glob = any(isinstance(value, str) and set(value) & set("*?[") for value in values)
+            total += (_CELL_WEIGHT if key == "cell" else 1) / (2 if glob else 1)
+        return total
 
 
 def parse_budget(where: str, table: object) -> BudgetRule:
@@ -62,7 +69,7 @@ def parse_budget(where: str, table: object) -> BudgetRule:
     for key, value in table.items():
         kind, _, metric = key.partition(":")
         if key in _MATCH:
-            match.append((key, tuple(value) if isinstance(value, list) else (value,)))
+            match.append((key, _wanted(where, key, value)))
         elif kind in KINDS:
             if metric and metric not in info.metrics:
                 msg = f"{where}: {key}: got metric {metric!r}, expected one of probe {probe}. {did_you_mean(metric, info.metrics)}"
@@ -78,14 +85,27 @@ def parse_budget(where: str, table: object) -> BudgetRule:
     return BudgetRule(match=tuple(match), budgets=tuple(budgets))
 
 
-def _limit(where: str, key: str, kind: str, value: object) -> float:
-    low, high = (0.0, _MAX_RETENTION) if kind == "retention" else (0.0, 1.0)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high or (kind == "retention" and value == 0):  # type: ignore[arg-type, operator]
-        hint = "Write a fraction, such as 0.95, not a percentage." if number and value > high else "Correct it."  # type: ignore[operator]
-        msg = f"{where}: {key}: got {value!r}, expected a fraction in {'(' if kind == 'retention' else '['}{low:g}, {high:g}]. {hint}"
+def _wanted(where: str, key: str, value: object) -> tuple[Any, ...]:
+    values = tuple(value) if isinstance(value, list) else (value,)
+    kinds, expected = ((str,), "a name or a glob") if key in _NAMES else ((int, float), "a number")
+    if not values or not all(isinstance(one, kinds) and not isinstance(one, bool) for one in values):
+        msg = f"{where}: {key}: got {value!r}, expected {expected}, or a list of them. Correct it."
         raise SuiteError(msg)
-    return float(value)  # type: ignore[arg-type]
+    return values
+
+
+def _limit(where: str, key: str, kind: str, value: object) -> float:
+    limit = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if kind == "retention":
+        right, interval = 0 < limit <= _MAX_RETENTION, f"(0, {_MAX_RETENTION:g}]"
+    else:
+        right, interval = 0 <= limit < 1, "[0, 1)"
+    if not right:
+        example = 0.95 if kind == "retention" else 0.05
+        hint = f"Write a fraction, such as {example}, not a percentage." if limit >= 1 or isinstance(value, str) else "Correct it."
+        msg = f"{where}: {key}: got {value!r}, expected a fraction in {interval}. {hint}"
+        raise SuiteError(msg)
+    return limit
 
 
 def budgets_for(
@@ -129,6 +149,7 @@ def _facts(model: ModelSpec, spec: CompressionSpec) -> Mapping[str, tuple[Any, .
 def _matches(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
     for have in found:
         for want in wanted:
-            if fnmatch.fnmatchcase(have, want) if isinstance(have, str) and isinstance(want, str) else have == want:
+            # A scope's own pattern is matched as it stands too.
+            if have == want or (isinstance(want, str) and fnmatch.fnmatchcase(have, want)):
                 return True
     return False

@@ -1,4 +1,4 @@
-"""The grid of a suite: tables of methods, scopes, levels and parameters, expanded to steps."""
+"""The grid of a suite: tables of methods, scopes, levels and parameters, expanded to steps and chains of steps."""
 
 from __future__ import annotations
 
@@ -9,21 +9,68 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.registry import METHODS, MethodInfo, Scalar, did_you_mean
-from pytest_kick.spec import SCOPES, CompressionStep
+from pytest_kick.spec import NAME_RULE, SCOPES, CompressionSpec, CompressionStep, is_name, is_scope_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-_ENTRY_KEYS = frozenset({"method", "scope", "sparsity", "bits", "models", "families", "dtype"})
+_STEP_KEYS = frozenset({"method", "scope", "sparsity", "bits"})
+_MAX_LEVELS = 1000
+_TYPES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
-def expand_steps(where: str, table: Mapping[str, Any], shared_scope: object) -> list[CompressionStep]:
-    """Expand one table to its grid of steps: every method x scope x level x parameter value.
+def expand(where: str, table: Mapping[str, Any]) -> tuple[CompressionSpec, ...]:
+    """Expand one entry, with a `method` or with a `chain`, to its compressions, at least one.
+
+    The scopes of a chain stand in the entry, each for all steps at once, or in the steps, each on its own.
 
     Args:
         where: opens every error, such as `suites/a.toml: compressions[0]`.
-        table: as parsed from TOML.
-        shared_scope: scope of the whole chain, for a table that names none.
+        table: as parsed from TOML, without the keys that choose models or a dtype.
+
+    Raises:
+        UsageError: an unknown name, a value outside its range, or steps that do not follow each other.
+    """
+    if ("chain" in table) == ("method" in table):
+        msg = f"{where}: entry: got {sorted(table)}, expected either `method` or `chain`. Correct it."
+        raise SuiteError(msg)
+    if "chain" not in table:
+        return tuple(CompressionSpec(steps=(step,)) for step in expand_steps(where, table))
+    tables = table["chain"]
+    if not isinstance(tables, list) or not tables or not all(isinstance(step, dict) for step in tables):
+        msg = f"{where}: chain: got {tables!r}, expected a list of tables, each with a `method`. Correct it."
+        raise SuiteError(msg)
+    for key in table.keys() - {"chain", "scope"}:
+        msg = f"{where}: entry: got {key!r} beside `chain`, expected it in a step. Move it into the chain."
+        raise SuiteError(msg)
+    for i, step in enumerate(tables):
+        if "scope" in table and "scope" in step:
+            msg = f"{where}.chain[{i}]: scope: got {step['scope']!r}, expected none beside the entry's. Name it here or there."
+            raise SuiteError(msg)
+    scopes = as_list(table.get("scope", "overall"))
+    grids = [[expand_steps(f"{where}.chain[{i}]", step, scope) for i, step in enumerate(tables)] for scope in scopes]
+    specs = tuple(CompressionSpec(steps=steps) for grid in grids for steps in itertools.product(*grid))
+    _check_chains(where, specs)
+    return specs
+
+
+def _check_chains(where: str, specs: Sequence[CompressionSpec]) -> None:
+    if not specs:
+        msg = f"{where}: scope: got [], expected at least one value. Add one, or remove the key."
+        raise SuiteError(msg)
+    for step in itertools.chain.from_iterable(spec.steps[:-1] for spec in specs):
+        if METHODS.get(step.method, where).packs:
+            msg = f"{where}: chain: got a step after {step.method}, expected it last: it replaces the weights. Reorder the steps."
+            raise SuiteError(msg)
+
+
+def expand_steps(where: str, table: Mapping[str, Any], shared_scope: object = None) -> list[CompressionStep]:
+    """Expand one table to its grid of steps: every method x scope x level x parameter value, at least one.
+
+    Args:
+        where: opens every error, such as `suites/a.toml: compressions[0]`.
+        table: as parsed from TOML, without the keys that belong to a whole entry.
+        shared_scope: scope of the whole chain, for a table that names none; `overall` otherwise.
 
     Raises:
         SuiteError: an unknown name, or a value outside its range.
@@ -37,18 +84,25 @@ def expand_steps(where: str, table: Mapping[str, Any], shared_scope: object) -> 
 
 def _steps_of(where: str, info: MethodInfo, table: Mapping[str, Any], shared_scope: object) -> list[CompressionStep]:
     params = dict(info.params)
-    known = _ENTRY_KEYS | params.keys()
+    known = _STEP_KEYS | params.keys()
     for key in table:
         if key not in known:
             msg = f"{where}: {info.name}: got {key!r}, expected a known key. {did_you_mean(key, known)}"
             raise SuiteError(msg)
-    scopes = [_scope(where, scope) for scope in as_list(table.get("scope", shared_scope or "overall"))]
+    for key in known & table.keys():
+        if table[key] == []:
+            msg = f"{where}: {key}: got [], expected at least one value. Add one, or remove the key."
+            raise SuiteError(msg)
+    scopes = [_scope(where, scope) for scope in as_list(table.get("scope", "overall" if shared_scope is None else shared_scope))]
     levels = _levels(where, info, table)
-    grid = [[(key, value) for value in as_list(table[key])] for key in params if key in table]
+    grid: list[list[tuple[str, Scalar]]] = [
+        [(key, _param(where, info, key, value)) for value in as_list(table[key])] for key in params if key in table
+    ]
     steps = []
-    for scope, level, *chosen in itertools.product(scopes, levels, *grid):
-        kept = tuple((key, _param(where, info, key, value)) for key, value in chosen if value != params[key])
-        steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=kept))
+    for scope, level in itertools.product(scopes, levels):
+        for chosen in itertools.product(*grid):
+            kept = tuple((key, value) for key, value in chosen if value != params[key])
+            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=kept))
     return steps
 
 
@@ -58,13 +112,12 @@ def as_list(value: object) -> list[Any]:
 
 
 def _scope(where: str, scope: object) -> str:
-    if not isinstance(scope, str) or not scope:
-        msg = f"{where}: scope: got {scope!r}, expected a scope's name or a name pattern. Correct it."
-        raise SuiteError(msg)
-    if scope not in SCOPES and not any(char in scope for char in "*?["):
-        msg = f"{where}: scope: got {scope!r}, expected a known scope or a pattern such as '*.q_proj'. {did_you_mean(scope, SCOPES)}"
-        raise SuiteError(msg)
-    return scope
+    if isinstance(scope, str) and (scope in SCOPES or is_scope_pattern(scope)):
+        return scope
+    msg = (
+        f"{where}: scope: got {scope!r}, expected a known scope or patterns such as '*.q_proj,*.k_proj'. {did_you_mean(str(scope), SCOPES)}"
+    )
+    raise SuiteError(msg)
 
 
 def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
@@ -72,10 +125,17 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
     choices = dict(info.choices).get(key)
     right = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
     if not right or (choices is not None and value not in choices):
-        expected = f"one of {', '.join(map(str, choices))}" if choices else f"a {type(default).__name__}"
+        expected = f"one of {', '.join(map(str, choices))}" if choices else _TYPES[type(default)]
         msg = f"{where}: {key}: got {value!r}, expected {expected}. Correct it."
         raise SuiteError(msg)
     assert isinstance(value, str | int | float | bool)
+    # Values stand in ids and file names, where a sign would read as a separator.
+    if isinstance(value, str) and not is_name(value):
+        msg = f"{where}: {key}: got {value!r}, expected {NAME_RULE}. Correct it."
+        raise SuiteError(msg)
+    if isinstance(value, int | float) and not 0 <= value < math.inf:
+        msg = f"{where}: {key}: got {value!r}, expected 0 or more. Correct it."
+        raise SuiteError(msg)
     return value
 
 
@@ -86,9 +146,6 @@ def _levels(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[floa
         raise SuiteError(msg)
     value = table.get(info.level, list(info.bits))
     levels = _range(where, info.level, value) if isinstance(value, dict) else as_list(value)
-    if not levels:
-        msg = f"{where}: {info.level}: got {value!r}, expected at least one level. Correct it."
-        raise SuiteError(msg)
     return [_level(where, info, level) for level in levels]
 
 
@@ -101,17 +158,24 @@ def _range(where: str, field: str, table: Mapping[str, Any]) -> list[float]:
     if step <= 0 or last < first:
         msg = f"{where}: {field}: got {dict(table)!r}, expected from <= to and a step above 0. Correct it."
         raise SuiteError(msg)
+    if last - first > step * _MAX_LEVELS:
+        msg = f"{where}: {field}: got {dict(table)!r}, expected at most {_MAX_LEVELS} levels. Widen the step."
+        raise SuiteError(msg)
     return [float(first + i * step) for i in range(int((last - first) / step) + 1)]
 
 
 def _level(where: str, info: MethodInfo, level: object) -> float:
     if info.level == "bits":
-        if level not in info.bits or isinstance(level, bool):
+        if not isinstance(level, int | float) or isinstance(level, bool) or level not in info.bits:
             msg = f"{where}: bits: got {level!r}, expected one of {', '.join(map(str, info.bits))} for {info.name}. Correct it."
             raise SuiteError(msg)
-        return int(str(level))
+        return int(level)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level < 1:
-        hint = "Write a fraction, such as 0.2, not a percentage." if isinstance(level, int | float) and level >= 1 else "Correct it."
+        hint = (
+            "Write a fraction, such as 0.2, not a percentage."
+            if isinstance(level, int | float) and level is not True and level >= 1
+            else "Correct it."
+        )
         msg = f"{where}: sparsity: got {level!r}, expected a fraction in [0, 1). {hint}"
         raise SuiteError(msg)
-    return float(level)
+    return float(level) + 0.0  # no negative zero: 0 is one level

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from pytest_kick.errors import UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 Level = Literal["sparsity", "bits"]
 Scalar = str | int | float | bool
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*")  # stands in ids between '--' and '+'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant: `Did you mean 'x'?` or the list of what is known."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
 
 
 class Registry(Generic[Info]):
@@ -102,27 +104,30 @@ class Registry(Generic[Info]):
         """Add an entry.
 
         Raises:
-            UsageError: the name is taken by another entry.
+            UsageError: the name is taken by another entry, or cannot stand in an id.
         """
+        if not _NAME.fullmatch(info.name):
+            msg = f"{self.kind} {info.name!r}: name: got {info.name!r}, expected letters, digits, '_' and '.' only. Rename it."
+            raise UsageError(msg)
         if self._known.get(info.name, info) != info:
             msg = f"{self.kind} {info.name!r}: name: got a second {self.kind} of this name, expected unique names. Rename one."
             raise UsageError(msg)
         self._known[info.name] = info
 
-    def get(self, name: str, where: str) -> Info:
+    def get(self, name: object, where: str) -> Info:
         """Return the entry called `name`.
 
         Args:
-            name: the name to look up.
+            name: the name to look up, as a suite gives it: not a string is an error too.
             where: what an error names as the place of the name, such as `suites/a.toml: compressions[0]`.
 
         Raises:
             UsageError: no such name; with a near match, or the list of what is known.
         """
-        if name not in self._known:
+        if isinstance(name, str) and name not in self._known:
             self._look_up()
-        if name not in self._known:
-            msg = f"{where}: {self.kind}: got {name!r}, expected a known {self.kind}. {did_you_mean(name, self._known)}"
+        if not isinstance(name, str) or name not in self._known:
+            msg = f"{where}: {self.kind}: got {name!r}, expected a known {self.kind}. {did_you_mean(str(name), self._known)}"
             raise UsageError(msg)
         return self._known[name]
 
@@ -131,7 +136,21 @@ class Registry(Generic[Info]):
             return
         self._looked_up = True
         for point in metadata.entry_points(group=self.group):
-            self.register(point.load())
+            self.register(self._loaded(point))
+
+    def _loaded(self, point: metadata.EntryPoint) -> Info:
+        """Load one entry point; whatever another package raises is told in one line that names it."""
+        try:
+            info = point.load()
+        except Exception as error:  # noqa: BLE001 - code of other packages may raise anything
+            info = f"{type(error).__name__}: {error}"
+        expected = ProbeInfo if self.kind == "probe" else MethodInfo
+        if not isinstance(info, expected):
+            where = f"entry point {point.name!r} of {self.group} ({point.value})"
+            got = " ".join(str(info).split())
+            msg = f"{where}: {self.kind}: got {got}, expected a {expected.__name__}. Update or uninstall its package."
+            raise UsageError(msg)
+        return cast("Info", info)
 
 
 def load_target(target: str) -> Any:  # noqa: ANN401 - what a target is depends on the table it stands in

@@ -7,6 +7,7 @@ method's own order, as `--seed-3`. Levels are printed in their shortest exact fo
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -15,6 +16,14 @@ from pytest_kick.errors import SuiteError
 from pytest_kick.registry import FAMILIES, METHODS, Scalar
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
+"""What may stand in an id, and so in a file name: letters, digits, '.', '_' and single '-'."""
+
+MAX_NAME = 100
+MAX_CELL = 240
+"""Characters of a name and of a cell's id: with `.json` after it the id is a file name, which may have 255 bytes."""
+
+_PATTERN = re.compile(r"[A-Za-z0-9._*?!,\[\]-]+")
+_SHOWN = 40
 DTYPES = ("float32", "bfloat16")
 SCOPES = (
     "attention",
@@ -31,11 +40,18 @@ SCOPES = (
 )
 
 
+NAME_RULE = f"at most {MAX_NAME} letters, digits, '.', '_' and single '-', a letter or digit first"
+
 FAMILY_SCOPES = {
     "encoder_self_attention": ("encoder-decoder",),
     "decoder_self_attention": ("encoder-decoder",),
     "cross_attention": ("encoder-decoder",),
 }
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can stand in ids and file names, see `NAME_RULE`; `--` separates the parts of an id."""
+    return len(text) <= MAX_NAME and NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +76,15 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Check name, family and source."""
-        if not NAME.fullmatch(self.name) or "--" in self.name:
-            msg = f"model: name: got {self.name!r}, expected letters, digits, '.', '_' and single '-' only. Rename the model."
+        if not is_name(self.name):
+            msg = f"model: name: got {self.name!r}, expected {NAME_RULE}. Rename the model."
             raise SuiteError(msg)
         if self.family not in FAMILIES:
             msg = f"model {self.name!r}: family: got {self.family!r}, expected one of {', '.join(FAMILIES)}. Correct it."
             raise SuiteError(msg)
-        if self.source.partition(":")[0] not in {"hub", "pypi", "path", "shipped"}:
-            msg = f"model {self.name!r}: source: got {self.source!r}, expected hub:, pypi:, path: or shipped:. Correct it."
+        kind, _, rest = self.source.partition(":")
+        if kind not in {"hub", "pypi", "path", "shipped"} or not rest:
+            msg = f"model {self.name!r}: source: got {self.source!r}, expected hub:..., pypi:..., path:... or shipped:.... Correct it."
             raise SuiteError(msg)
 
 
@@ -106,8 +123,16 @@ class CompressionStep:
 
 
 def scope_slug(scope: str) -> str:
-    """Return a scope as ids print it: names as they are, patterns made safe for file names."""
-    return scope if scope in SCOPES else "re." + re.sub(r"[^A-Za-z0-9._]+", "_", scope.replace("*", "x"))
+    """Return a scope as ids print it: names as they are, patterns made safe for file names, with a digest that keeps them apart."""
+    if scope in SCOPES:
+        return scope
+    shown = re.sub(r"[^A-Za-z0-9._]+", "_", scope.replace("*", "x"))[:_SHOWN]
+    return f"re.{shown}-{hashlib.blake2s(scope.encode(), digest_size=3).hexdigest()}"
+
+
+def is_scope_pattern(scope: str) -> bool:
+    """Return whether a scope is given by name patterns: comma-separated globs, each with at least one of `*?[`."""
+    return bool(_PATTERN.fullmatch(scope)) and all(set(part) & set("*?[") for part in scope.split(","))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

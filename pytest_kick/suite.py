@@ -9,24 +9,35 @@ from __future__ import annotations
 import itertools
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.budget import BudgetRule, budgets_for, parse_budget
 from pytest_kick.catalog import catalog
 from pytest_kick.errors import SuiteError
-from pytest_kick.grid import as_list, expand_steps
+from pytest_kick.grid import as_list, expand
 from pytest_kick.registry import FAMILIES, METHODS, PROBES, did_you_mean
-from pytest_kick.spec import DTYPES, FAMILY_SCOPES, Case, CompressionSpec, CompressionStep, ModelSpec
+from pytest_kick.spec import (
+    DTYPES,
+    FAMILY_SCOPES,
+    MAX_CELL,
+    NAME_RULE,
+    Case,
+    CompressionSpec,
+    ModelSpec,
+    is_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
     {"schema", "name", "summary", "default", "hub", "probes", "facts", "dtype", "dense", "models", "compressions", "budgets"}
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary"})
+_FILTER_KEYS = frozenset({"models", "families", "dtype"})
+_TYPES = {str: "a string", bool: "true or false", list: "a list"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,28 +65,42 @@ def read_suites(directory: Path) -> tuple[Suite, ...]:
     """Read every `*.toml` directly in `directory`, by name.
 
     Raises:
-        SuiteError: a file is malformed, or two suites share a name.
+        UsageError: a file is malformed or names something that does not exist, or two suites do not go together.
     """
     suites = tuple(read_suite(path) for path in sorted(directory.glob("*.toml")))
-    names: dict[str, Path] = {}
-    for suite in suites:
-        if suite.name in names:
-            msg = f"{suite.path}: name: got {suite.name!r}, which {names[suite.name].name} has too, expected unique names. Rename one."
-            raise SuiteError(msg)
-        names[suite.name] = suite.path
+    check_together(suites)
     return suites
+
+
+def check_together(suites: Iterable[Suite]) -> None:
+    """Check that suites can run side by side: what is called alike must be one thing, since ids and baselines go by name.
+
+    Raises:
+        SuiteError: two suites share a name; or use one name for two models or for two facts files.
+    """
+    seen: dict[tuple[str, str], tuple[object, Suite]] = {}
+    for suite in suites:
+        named: dict[tuple[str, str], object] = {("name", suite.name): suite.path}
+        for case in suite.cases:
+            named["models", case.model.name] = case.model
+            named["facts", Path(case.facts).name] = case.facts
+        for (field, name), thing in named.items():
+            first, other = seen.setdefault((field, name), (thing, suite))
+            if first != thing:
+                msg = f"{suite.path}: {field}: got {name!r}, which is another one in {other.path}, expected unique names. Rename one."
+                raise SuiteError(msg)
 
 
 def read_suite(path: Path) -> Suite:
     """Read one suite file and expand it.
 
     Raises:
-        SuiteError: the file is malformed or names something that does not exist.
+        UsageError: the file is malformed (a `SuiteError`) or names a method or a probe that does not exist.
     """
     where = path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
     try:
         data = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # all that tomllib raises on hostile input
         reason = " ".join(str(error).split())
         msg = f"{where}: file: got {reason}, expected a TOML file in UTF-8. Correct it, or write a new one with `kick init`."
         raise SuiteError(msg) from error
@@ -101,20 +126,19 @@ class _Reader:
     def typed(self, table: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:  # noqa: ANN401 - the type is an argument
         value = table.get(key, default)
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise self.fail(value, f"a {kind.__name__}", field=key)
+            raise self.fail(value, _TYPES[kind], field=key)
         return value
 
     def suite(self) -> Suite:
+        schema = self.data.get("schema")
+        if type(schema) is not int or schema != SCHEMA:  # first of all: a later schema may have other keys
+            raise self.fail(schema, f"{SCHEMA}", f"Write `schema = {SCHEMA}`, or upgrade pytest-kick.", field="schema")
         self.check_keys("suite", self.data, _SUITE_KEYS)
-        if self.data.get("schema") != SCHEMA:
-            raise self.fail(self.data.get("schema"), f"{SCHEMA}", f"Write `schema = {SCHEMA}`, or upgrade pytest-kick.", field="schema")
         name = self.typed(self.data, "name", str, self.path.stem)
+        if not is_name(name):
+            raise self.fail(name, NAME_RULE, "Rename the file, or write a `name`.", field="name")
         cases = self.cases(name)
-        seen: set[str] = set()
-        for case in cases:
-            if case.id in seen:
-                raise self.fail(case.id, "each cell once", "Remove the entry that repeats it.", field="compressions")
-            seen.add(case.id)
+        self.check_ids(cases)
         return Suite(
             name=name,
             path=self.path,
@@ -123,6 +147,16 @@ class _Reader:
             hub=self.typed(self.data, "hub", bool, default=False),
             cases=cases,
         )
+
+    def check_ids(self, cases: Iterable[Case]) -> None:
+        """Refuse a cell that stands twice, and an id too long for a file name."""
+        seen: set[str] = set()
+        for case in cases:
+            if case.id in seen:
+                raise self.fail(case.id, "each cell once", "Remove the entry that repeats it.", field="compressions")
+            if len(case.cell) > MAX_CELL:
+                raise self.fail(case.cell, f"ids of at most {MAX_CELL} characters", "Shorten the chain.", field="compressions")
+            seen.add(case.id)
 
     def cases(self, name: str) -> tuple[Case, ...]:
         models = self.models()
@@ -145,29 +179,33 @@ class _Reader:
                 )
         if not cases:
             raise self.fail([], "at least one cell", "Add a [[compressions]] entry, or leave `dense` on.", field="compressions")
-        self.check_used(rules, used)
+        self.check_used(rules, used, probes)
+        for entry in entries:
+            if not any(self.takes(entry, model) for model in models):
+                got = {key: entry[key] for key in ("models", "families") if entry[key] is not None}
+                raise self.fail(got, "at least one model of the suite", "Correct or remove the entry.", field=entry["field"])
         return tuple(cases)
 
-    def check_used(self, rules: list[BudgetRule], used: set[int]) -> None:
+    def check_used(self, rules: list[BudgetRule], used: set[int], probes: tuple[str, ...]) -> None:
+        """Refuse a budget that judges nothing: it would look like a gate."""
         for i, rule in enumerate(rules):
+            field = f"budgets[{i}]"
             if i not in used:
-                raise self.fail(dict(rule.match), "a match with at least one cell", "Correct or remove it.", field=f"budgets[{i}]")
+                got = {key: list(values) for key, values in rule.match}
+                raise self.fail(got, "a match with at least one compressed cell", "Correct or remove it.", field=field)
+            for budget in rule.budgets:
+                if budget.probe not in probes:
+                    raise self.fail(budget.probe, "a probe that the suite runs", "Add it to `probes`.", field=f"{field}.probe")
 
     def models(self) -> tuple[ModelSpec, ...]:
         models = []
         for i, entry in enumerate(self.typed(self.data, "models", list, [])):
             table = {"name": entry} if isinstance(entry, str) else entry
             field = f"models[{i}]"
-            if not isinstance(table, dict) or "name" not in table:
+            if not isinstance(table, dict) or not isinstance(table.get("name"), str):
                 raise self.fail(entry, "a name of the catalogue or a table with name, family and source", field=field)
             self.check_keys(field, table, _MODEL_KEYS)
-            if "source" not in table:
-                known = catalog()
-                if table["name"] not in known:
-                    raise self.fail(table["name"], "a known model, or a `source`", did_you_mean(str(table["name"]), known), field=field)
-                models.append(known[table["name"]])
-            else:
-                models.append(self.own_model(field, table))
+            models.append(self.own_model(field, table) if "source" in table else self.known_model(field, table))
         if not models:
             raise self.fail([], "at least one model", 'Write `models = ["smollm2-135m"]`.', field="models")
         names = [model.name for model in models]
@@ -175,12 +213,20 @@ class _Reader:
             raise self.fail(names, "each model once", "Remove the repeated one.", field="models")
         return tuple(models)
 
+    def known_model(self, field: str, table: Mapping[str, Any]) -> ModelSpec:
+        known = catalog()
+        if table["name"] not in known:
+            raise self.fail(table["name"], "a known model, or a `source`", did_you_mean(table["name"], known), field=field)
+        if len(table) > 1:
+            raise self.fail(sorted(table), "`name` alone, or a `source` too", "The catalogue says the rest.", field=field)
+        return known[table["name"]]
+
     def own_model(self, field: str, table: Mapping[str, Any]) -> ModelSpec:
         for key, value in table.items():
             if not isinstance(value, str):
                 raise self.fail(value, "a string", field=f"{field}.{key}")
         source = table["source"]
-        if source.startswith("path:"):
+        if source.startswith("path:") and source != "path:":
             source = f"path:{(self.path.parent / source.removeprefix('path:')).resolve()}"
         try:
             return ModelSpec(**{"family": "", **table, "source": source})
@@ -203,6 +249,8 @@ class _Reader:
             raise self.fail(
                 name, "a facts file beside the suite", "Correct the path, or remove the key for the shipped facts.", field="facts"
             )
+        if name and not is_name(path.stem):
+            raise self.fail(name, f"a file name of {NAME_RULE}", "Rename the file: it names the baselines' directory.", field="facts")
         return str(path) if name else ""
 
     def dtype(self, table: Mapping[str, Any]) -> str:
@@ -215,21 +263,8 @@ class _Reader:
         field = f"compressions[{index}]"
         if not isinstance(entry, dict):
             raise self.fail(entry, "a table", field=field)
-        here = f"{self.where}: {field}"
-        if ("chain" in entry) == ("method" in entry):
-            raise self.fail(sorted(entry), "either `method` or `chain`", field=field)
-        tables = entry.get("chain", [entry])
-        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-            raise self.fail(tables, "a list of tables, each with a `method`", field=f"{field}.chain")
-        shared = entry.get("scope", "overall") if "chain" in entry else None
-        if "chain" in entry:
-            self.check_keys(field, entry, {"chain", "scope", "models", "families", "dtype"})
-        grids = [expand_steps(here if len(tables) == 1 else f"{here}.chain[{i}]", table, shared) for i, table in enumerate(tables)]
-        specs = tuple(CompressionSpec(steps=steps) for steps in itertools.product(*grids) if "scope" not in entry or _one_scope(steps))
-        if not specs:
-            raise self.fail(
-                entry["chain"], "at least one cell", "Name scopes in the entry or in its steps, not in both.", field=f"{field}.chain"
-            )
+        table = {key: value for key, value in entry.items() if key not in _FILTER_KEYS}
+        specs = expand(f"{self.where}: {field}", table)
         chosen = {key: self.names(field, entry, key) for key in ("models", "families")}
         return {"field": field, "specs": specs, "dtype": self.dtype(entry), **chosen}
 
@@ -238,24 +273,26 @@ class _Reader:
         if key not in entry:
             return None
         known = FAMILIES if key == "families" else [model.name for model in self.models()]
+        if entry[key] == []:
+            raise self.fail([], "at least one name", "Add one, or remove the key.", field=f"{field}.{key}")
         for name in as_list(entry[key]):
             if name not in known:
                 raise self.fail(name, f"one of {', '.join(known)}", did_you_mean(str(name), known), field=f"{field}.{key}")
         return as_list(entry[key])
 
+    def takes(self, entry: Mapping[str, Any], model: ModelSpec) -> bool:
+        """Return whether the filters of an entry, all of them, let a model through."""
+        pairs = ((model.name, entry["models"]), (model.family, entry["families"]))
+        return all(wanted is None or have in wanted for have, wanted in pairs)
+
     def specs_for(self, entry: Mapping[str, Any], model: ModelSpec) -> list[tuple[CompressionSpec, str]]:
-        for have, wanted in ((model.name, entry["models"]), (model.family, entry["families"])):
-            if wanted is not None and have not in wanted:
-                return []
+        if not self.takes(entry, model):
+            return []
         for step in itertools.chain.from_iterable(spec.steps for spec in entry["specs"]):
             families = FAMILY_SCOPES.get(step.scope, (model.family,))
             able = METHODS.get(step.method, self.where).families
             if model.family not in families or model.family not in able:
                 got = f"{step.method} of {step.scope} on {model.name} ({model.family})"
-                expected = f"a model of family {', '.join(name for name in able if name in families)}"
+                expected = f"a model of family {' or '.join(name for name in able if name in families)}"
                 raise self.fail(got, expected, "Add `families` to the entry.", field=entry["field"])
         return [(spec, entry["dtype"]) for spec in entry["specs"]]
-
-
-def _one_scope(steps: tuple[CompressionStep, ...]) -> bool:
-    return len({step.scope for step in steps}) == 1
