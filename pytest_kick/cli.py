@@ -76,7 +76,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _when(suite: Suite) -> str:
-    return "default" if suite.default else "--kick-hub" if suite.hub else f"--kick-suite {suite.name}"
+    return "--kick-hub" if suite.hub else "default" if suite.default else f"--kick-suite {suite.name}"
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

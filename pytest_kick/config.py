@@ -49,6 +49,8 @@ class Option:
 
 
 FLAG = False
+_INI_TYPES: dict[type, Literal["string", "int", "float"]] = {str: "string", int: "int", float: "float"}
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 OPTIONS = (
     Option("suite", (), "Run the suites whose name matches this glob, default ones or not (repeatable).", metavar="GLOB"),
@@ -145,12 +147,13 @@ def add_options(parser: pytest.Parser) -> None:
             continue
         repeats = isinstance(option.default, tuple)
         shown = "" if repeats or option.default in ("", 0) else f" (default: {option.default})"
-        choices = {"choices": option.choices} if option.choices else {"metavar": option.metavar}
+        # argparse would refuse a wrong choice with its usage in many lines and no near match.
+        metavar = f"{{{','.join(option.choices)}}}" if option.choices else option.metavar
         action = "append" if repeats else "store"
-        group.addoption(f"--kick-{option.name}", dest=option.dest, action=action, default=None, help=text + shown, **choices)
-        default = list(option.default) if repeats else str(option.default)
-        kind: Literal["args", "string"] = "args" if repeats else "string"
-        parser.addini(option.dest, help=text, type=kind, default=default)
+        group.addoption(f"--kick-{option.name}", dest=option.dest, action=action, default=None, help=text + shown, metavar=metavar)
+        default = list(option.default) if repeats else option.default
+        ini: Literal["args", "string", "int", "float"] = "args" if repeats else _INI_TYPES[option.kind]
+        parser.addini(option.dest, help=text, type=ini, default=default)
     parser.addini("kick_suites", help="Directories of suites, relative to the root.", type="args", default=["suites"])
 
 
@@ -161,16 +164,21 @@ def read_settings(config: pytest.Config, run_id: str) -> Settings:
         UsageError: a value outside its range, or options that exclude each other.
     """
     values = {option.dest.removeprefix("kick_"): _value(config, option) for option in OPTIONS}
-    n_workers = len(config.getoption("tx", None) or ()) or 1
+    n_workers = _count_workers(config)
     _check(values)
     root = config.rootpath
     if values["dtype"] == "auto":
-        values["dtype"] = "bfloat16" if values["device"] != "cpu" or has_fast_bfloat16() else "float32"
+        values["dtype"] = default_dtype(values["device"])
     values["threads"] = values["threads"] or default_threads(n_workers)
     values["cache"] = cache_directory(values["cache"], root)
     values["baselines"] = root / values["baselines"]
     values["json"] = config.invocation_params.dir / values["json"] if values["json"] else None
     return Settings(rootdir=root, suites=tuple(config.getini("kick_suites")), n_workers=n_workers, run_id=run_id, **values)
+
+
+def default_dtype(device: str) -> str:
+    """Return the dtype that a device computes in fastest without loss of range: bfloat16 unless it is a CPU that emulates it."""
+    return "bfloat16" if device.partition(":")[0] != "cpu" or has_fast_bfloat16() else "float32"
 
 
 def cache_directory(option: str, root: Path) -> Path:
@@ -197,16 +205,29 @@ def _value(config: pytest.Config, option: Option) -> Any:  # noqa: ANN401 - as t
         raise UsageError(msg) from None
 
 
+def _count_workers(config: pytest.Config) -> int:
+    if config.getoption("dist", "no") == "no" or not config.getoption("tx", None):
+        return 1
+    from xdist.workermanage import parse_tx_spec_config  # noqa: PLC0415 - there when its options are
+
+    return len(parse_tx_spec_config(config))  # `4*popen` is four
+
+
 def _check(values: Mapping[str, Any]) -> None:
     confidence = values["confidence"]
     if not math.isfinite(confidence) or not 0.5 <= confidence < 1:  # noqa: PLR2004 - below one half nothing is claimed
         hint = " Write a fraction, such as 0.95." if confidence >= 1 else ""
         msg = f"--kick-confidence: value: got {confidence}, expected a fraction in [0.5, 1).{hint or ' Correct it.'}"
         raise UsageError(msg)
-    for name in ("limit", "threads", "batch_size"):
+    for name in ("limit", "seed", "threads", "batch_size"):
         if values[name] < 0:
             msg = f"--kick-{name.replace('_', '-')}: value: got {values[name]}, expected 0 or more. Correct it."
             raise UsageError(msg)
+    kind, colon, index = values["device"].partition(":")
+    if kind not in DEVICES or (colon and not index.isdecimal()):
+        expected = f"one of {', '.join(DEVICES)}, with `:N` for the N-th"
+        msg = f"--kick-device: value: got {values['device']!r}, expected {expected}. {did_you_mean(kind, DEVICES)}"
+        raise UsageError(msg)
     if values["limit"] and (values["update"] or values["update_new_only"]):
         msg = "--kick-update: value: got it with --kick-limit, expected all examples. Record without --kick-limit."
         raise UsageError(msg)

@@ -34,7 +34,7 @@ class Journal:
         """Return what this run has measured for a cell, measuring it when no worker has.
 
         Raises:
-            KickError: the scratch directory cannot be written, or `measure` fails.
+            KickError: the scratch directory cannot be written or is full, or `measure` fails.
         """
         path = self.directory / shelf / dtype / f"{cell}.json"
         try:
@@ -43,16 +43,25 @@ class Journal:
             lock = FileLock(path.with_suffix(".lock"))
             lock.acquire()
         except OSError as error:
-            msg = f"{self.scratch}: scratch: got {error.strerror or error}, expected a writable directory. Free it, or run elsewhere."
-            raise KickError(msg) from error
+            raise self._unwritable(error) from error
         try:
             if path.is_file():
                 return Measurement.from_json(json.loads(path.read_bytes()))
             measurement = measure()
-            replace_all([(path, json.dumps(measurement.to_json()).encode())])
+            self._write(path, measurement)
             return measurement
         finally:
             lock.release()
+
+    def _write(self, path: Path, measurement: Measurement) -> None:
+        try:
+            replace_all([(path, json.dumps(measurement.to_json()).encode())])
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> KickError:
+        got = error.strerror or " ".join(str(error).split())
+        return KickError(f"{self.scratch}: scratch: got {got}, expected a writable directory with room. Free it, or run elsewhere.")
 
     def measured(self) -> Iterator[tuple[str, Measurement]]:
         """Iterate over (shelf, measurement) of everything this run has measured, in the order of the paths."""

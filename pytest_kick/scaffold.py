@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pytest_kick.errors import UsageError
@@ -18,12 +19,9 @@ schema = 1
 summary = "what our compressed models still know"
 probes = ["facts"]
 
-# Names that `kick list models` shows, or models of your own:
-#     [[models]]
-#     name = "my-model"
-#     family = "decoder"                    # encoder, encoder-decoder or decoder
-#     source = "path:../my-model"           # a directory with safetensors, config and tokenizer, relative to this file
-#     source = "hub:my-org/my-model@main"   # or from the hub
+# Names that `kick list models` shows, and models of your own as tables (family: encoder, encoder-decoder or decoder):
+#     {{ name = "mine", family = "decoder", source = "path:../mine" }}       a directory with safetensors, config and tokenizer
+#     {{ name = "ours", family = "decoder", source = "hub:org/ours@main" }}  or from the hub
 models = ["tiny-decoder"]
 
 # Lists and ranges expand to a grid. `kick list methods` shows the methods and their parameters.
@@ -69,16 +67,21 @@ def write_suite(directory: Path) -> list[Path]:
     Raises:
         UsageError: one of the files is there already, or the directory cannot be written; nothing is written then.
     """
-    files = {directory / "kick.toml": _SUITE.format(directory=directory.name or "suites"), directory / "test_kick.py": _MODULE}
+    files = {directory / "kick.toml": _SUITE.format(directory=directory.as_posix()), directory / "test_kick.py": _MODULE}
     for path in files:
-        if path.exists():
+        if os.path.lexists(path):
             msg = f"kick init: {path}: got a file that is there already, expected none. Choose another directory."
             raise UsageError(msg)
+    written = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
-            path.write_text(text, encoding="utf-8")
+            with path.open("x", encoding="utf-8") as stream:
+                written.append(path)
+                stream.write(text)
     except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
         msg = f"kick init: {directory}: got {error.strerror or error}, expected a writable directory. Choose another."
         raise UsageError(msg) from error
-    return list(files)
+    return written

@@ -43,7 +43,7 @@ class ModelScheduling(LoadScheduling):
         self._costs: list[float] = []
 
     def schedule(self) -> None:
-        """Queue two items at each worker, or top all up when called again."""
+        """Queue two items at each worker, one after the other; or top all up when called again, after a crash."""
         if self.collection is None:
             if not self._check_nodes_have_same_collection():
                 return
@@ -51,12 +51,10 @@ class ModelScheduling(LoadScheduling):
             self.pending[:] = range(len(self.collection))
             self._models = [self._model_of(nodeid) for nodeid in self.collection]
             self._costs = [self._cost_of(nodeid) for nodeid in self.collection]
-        for _ in range(_QUEUED):
-            for node in self.nodes:
+            for node in self.nodes:  # one each before anyone's second: models spread first
                 self._top_up(node, 1)
-        if not self.pending:
-            for node in self.nodes:
-                node.shutdown()
+        for node in self.nodes:
+            self.check_schedule(node)
 
     def check_schedule(self, node: WorkerController, duration: float = 0) -> None:  # noqa: ARG002 - the base class's signature
         """Top up one worker's queue; shut it down when nothing is left for it."""
@@ -90,7 +88,8 @@ class ModelScheduling(LoadScheduling):
             left.setdefault(self._models[index], []).append(index)
         if here in left:
             return left[here][0]
-        others = [model for other, model in self._at.items() if other is not node]
+        # A worker that was told to stop takes nothing more: its model's last cell, back after a crash, is anyone's.
+        others = [model for other, model in self._at.items() if other is not node and not other.shutting_down]
 
         def share(model: str) -> float:
             return sum(self._costs[index] for index in left[model]) / (1 + others.count(model))

@@ -1,4 +1,4 @@
-"""Which suites and which of their cells a run takes."""
+"""Which suites and which of their cells a run takes. A run that would take none is an error: it would pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kick.errors import UsageError
 from pytest_kick.registry import did_you_mean
-from pytest_kick.suite import Suite, read_suites
+from pytest_kick.suite import Suite, check_together, read_suites
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,12 +29,7 @@ def touched_directories(settings: Settings, args: Sequence[str], invocation_dir:
 
 
 def select(settings: Settings, suites: Sequence[Suite]) -> tuple[Case, ...]:
-    """Return the cells this run takes, suite by suite.
-
-    Raises:
-        UsageError: a filter that matches nothing.
-    """
-    _check(settings, suites)
+    """Return the cells this run takes, suite by suite."""
     return tuple(case for suite in suites if takes(settings, suite) for case in suite.cases if _wanted(settings, case))
 
 
@@ -42,7 +37,7 @@ def takes(settings: Settings, suite: Suite) -> bool:
     """Return whether the run takes a suite: by default, by name, or as one of the hub."""
     if settings.suite:
         return _any(settings.suite, (suite.name,))
-    return suite.hub if settings.hub and suite.hub else suite.default
+    return settings.hub if suite.hub else suite.default
 
 
 def left_out(settings: Settings, suites: Sequence[Suite]) -> str:
@@ -79,8 +74,33 @@ def _any(globs: Iterable[str], names: Iterable[str]) -> bool:
     return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
 
 
-def _check(settings: Settings, suites: Sequence[Suite]) -> None:
-    """Refuse a filter that matches nothing: a run of no cells would pass."""
+_FILTERS = ("suite", "model", "method", "level")
+
+
+def filtered(settings: Settings) -> bool:
+    """Return whether an option narrows what is run."""
+    return any(getattr(settings, name) for name in _FILTERS)
+
+
+def check_filters(settings: Settings, suites: Sequence[Suite]) -> None:
+    """Check all suites of a run against each other and against the filters.
+
+    Raises:
+        UsageError: suites that do not go together, a filter that matches nothing, or filters that together leave nothing to judge.
+    """
+    check_together(suites)
+    _check_each(settings, suites)
+    cases = select(settings, suites)
+    given = " ".join(f"--kick-{name} {glob}" for name in _FILTERS for glob in getattr(settings, name))
+    if given and not cases:
+        msg = f"suites: cells: got none that match {given} at once, expected at least one. Loosen a filter."
+        raise UsageError(msg)
+    if (settings.method or settings.level) and all(case.is_dense for case in cases):
+        msg = f"suites: cells: got only dense ones that match {given} at once, expected a compressed one. Loosen a filter."
+        raise UsageError(msg)
+
+
+def _check_each(settings: Settings, suites: Sequence[Suite]) -> None:
     cases = [case for suite in suites for case in suite.cases]
     known: dict[str, tuple[tuple[str, ...], Callable[[], set[str]]]] = {
         "suite": (settings.suite, lambda: {suite.name for suite in suites}),
@@ -95,4 +115,4 @@ def _check(settings: Settings, suites: Sequence[Suite]) -> None:
                 raise UsageError(msg)
 
 
-__all__ = ["left_out", "level_names", "read_suites", "select", "takes", "touched_directories"]
+__all__ = ["check_filters", "filtered", "left_out", "level_names", "read_suites", "select", "takes", "touched_directories"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
-from pytest_kick.errors import BaselineError
+from pytest_kick.config import default_dtype
+from pytest_kick.errors import BaselineError, UsageError
 from pytest_kick.journal import Journal
-from pytest_kick.selection import left_out, read_suites, select
+from pytest_kick.registry import did_you_mean
+from pytest_kick.selection import check_filters, filtered, left_out, read_suites, select
 from pytest_kick.spec import DTYPES, Case, CompressionSpec
 from pytest_kick.verdict import Verdict, judge
 
@@ -81,7 +84,7 @@ class Session:
         for directory in directories:
             self.add_directory(directory)
         if self.suites:
-            select(settings, self.suites)
+            check_filters(settings, self.suites)
 
     def add_directory(self, directory: Path) -> tuple[Suite, ...]:
         """Read the suites of a directory once, and return them."""
@@ -93,10 +96,23 @@ class Session:
         return self._by_directory[directory]
 
     def cases_of(self, directory: Path, name: str | None = None) -> tuple[Case, ...]:
-        """Return the cells that a test module in `directory` runs: of all suites beside it, or of the one called `name`."""
-        suites = [suite for suite in self.add_directory(directory) if name in (None, suite.name)]
-        settings = self.settings if name is None else replace(self.settings, suite=(name,))
-        cases = select(settings, suites) if suites else ()
+        """Return the cells that a test module in `directory` runs: of all suites beside it, or of the one called `name`.
+
+        Raises:
+            UsageError: no such suite, a malformed one, or filters that leave nothing of all suites known so far.
+        """
+        known = self.add_directory(directory)
+        suites = [suite for suite in known if name in (None, suite.name)]
+        if not suites:
+            got, names = ("no *.toml", "") if name is None else (repr(name), did_you_mean(name, [suite.name for suite in known]))
+            msg = f"{directory}: suite: got {got}, expected a suite beside the test module. {names or 'Write one with `kick init`.'}"
+            raise UsageError(msg)
+        check_filters(self.settings, self.suites)
+        settings = self.settings if name is None or self.settings.suite else replace(self.settings, suite=(name,))
+        cases = select(settings, suites)
+        if not cases and not filtered(settings):
+            msg = f"{directory}: suites: got none that runs by default, expected at least one. Name one with --kick-suite."
+            raise UsageError(msg)
         self.cases += [case for case in cases if case not in self.cases]
         return cases
 
@@ -174,7 +190,7 @@ class Session:
             dense = None if case.is_dense else self._dense(case, measurement, nodeid)
             stored = self._stored(case, measurement, nodeid)
         except BaselineError as error:
-            return replace(outcome, problem=str(error))
+            return replace(outcome, problem=self.near(str(error)))
         verdict = judge(
             measurement,
             dense=dense[0] if dense else None,
@@ -189,52 +205,75 @@ class Session:
         noted = tuple(map(str, stored.noted_differences(measurement)))
         return replace(outcome, verdict=verdict, recorded=stored.recorded, noted=noted)
 
-    def command(self, nodeid: str) -> str:
-        """Return the command that records a cell."""
-        return f'pytest "{nodeid}" --kick-update'
+    def command(self, case: Case, nodeid: str) -> str:
+        """Return the command that records a cell, with the options without which it would record another one, or none."""
+        settings = self.settings
+        options = []
+        if not any(suite.default and not suite.hub for suite in self.suites if suite.name == case.suite):
+            options.append(f"--kick-suite {case.suite}")
+        if self.dtype_of(case) == settings.dtype != default_dtype(settings.device):
+            options.append(f"--kick-dtype {settings.dtype}")
+        if settings.baselines != settings.rootdir / "baselines":
+            options.append(f'--kick-baselines "{self.near(str(settings.baselines))}"')
+        return " ".join([f'pytest "{nodeid}"', *options, "--kick-update"])
+
+    def near(self, text: str) -> str:
+        """Return a text with the paths below the root as node ids have them: short enough for a table."""
+        return text.replace(f"{self.settings.rootdir}{os.sep}", "")
 
     def _absent(self, case: Case, nodeid: str) -> str:
         """Say which baseline is missing, before anything is measured for nothing."""
         dtype = self.dtype_of(case)
         absent = (cell for cell in ("dense", case.cell) if not self.store.has(case.shelf, dtype, cell))
-        return next((self.store.missing(case.shelf, dtype, cell, self.command(nodeid)) for cell in absent), "")
+        command = self.command(case, nodeid)
+        return next((self.near(self.store.missing(case.shelf, dtype, cell, command)) for cell in absent), "")
 
     def _dense(self, case: Case, measurement: Measurement, nodeid: str) -> tuple[dict[str, Examples], Any]:
         """Return probe -> examples of the dense model, and the noise floors stored with it."""
         dtype = self.dtype_of(case)
-        if self.settings.updating:
+        command = self.command(case, nodeid)
+        if self._records(case.shelf, dtype, "dense"):
             dense_case = replace(case, compression=CompressionSpec(), budgets=(), dtype=dtype)
             dense = self.measure(dense_case)
             return {score.probe: score.examples for score in dense.scores}, None
-        baseline = self.store.read(case.shelf, dtype, "dense", command=self.command(nodeid))
-        check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=self.command(nodeid))
+        baseline = self.store.read(case.shelf, dtype, "dense", command=command)
+        check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=command)
         return baseline.examples, baseline.noise_floor
 
     def _stored(self, case: Case, measurement: Measurement, nodeid: str) -> Baseline | None:
-        """Return the stored run of a cell, None in a run that records."""
-        if self.settings.updating or not self.store.has(case.shelf, self.dtype_of(case), case.cell):
+        """Return the stored run of a cell, None where this run records it or there is none."""
+        dtype, command = self.dtype_of(case), self.command(case, nodeid)
+        if self._records(case.shelf, dtype, case.cell) or not self.store.has(case.shelf, dtype, case.cell):
             return None
-        command = self.command(nodeid)
-        baseline = self.store.read(case.shelf, self.dtype_of(case), case.cell, command=command)
+        baseline = self.store.read(case.shelf, dtype, case.cell, command=command)
         check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=command)
         return baseline
 
+    def _records(self, shelf: str, dtype: str, cell: str) -> bool:
+        """Return whether this run records a cell, and so has nothing to hold it against."""
+        return self.settings.update or (self.settings.update_new_only and not self.store.has(shelf, dtype, cell))
+
     def record(self) -> tuple[int, int]:
-        """Write what this run measured as stored runs.
+        """Write what this run measured as stored runs: the cells that were judged, and their dense models.
 
         Returns:
-            Number of cells written, and of cells that stood already.
+            Number of cells whose files changed, and of cells whose files stay as they are.
 
         Raises:
             BaselineError: the directory cannot be written.
         """
+        judged = set()
+        for outcome in self.outcomes.values():
+            if outcome["verdict"] is not None and not outcome["problem"]:
+                case = self.by_id[outcome["id"]]
+                judged |= {(case.shelf, self.dtype_of(case), cell) for cell in ("dense", case.cell)}
         written = kept = 0
-        for model, measurement in self.journal.measured():
-            if self.settings.update_new_only and self.store.has(model, measurement.dtype, measurement.cell):
-                kept += 1
-                continue
-            self.store.write(measurement, model=model)
-            written += 1
+        for shelf, measurement in self.journal.measured():
+            key = (shelf, measurement.dtype, measurement.cell)
+            if key in judged and self._records(*key) and self.store.write(measurement, model=shelf):
+                written += 1
+            else:
+                kept += key in judged
         return written, kept
 
     def expected(self) -> set[tuple[str, str, str]]:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_kick import __version__, cli
+from pytest_kick.catalog import catalog
+from pytest_kick.registry import METHODS
+
+SHIPPED = Path(__file__).parents[2] / "suites"
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    """Return exit code, output and errors of the command."""
+    code = cli.main(argv)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each list has a line for each thing, which begins with its name, and ends with 0."""
+    for what, names in [("models", list(catalog())), ("methods", [info.name for info in METHODS]), ("probes", ["facts"])]:
+        code, out, err = run(capsys, "list", what)
+        assert (code, err) == (0, "")
+        assert [line.split()[0] for line in out.splitlines()] == names
+        assert all(line == line.rstrip() for line in out.splitlines())
+
+
+def test_suites_are_listed_with_how_they_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line says how many cells a suite has and what runs it."""
+    code, out, _ = run(capsys, "list", "suites", "--suites", str(SHIPPED))
+    assert code == 0
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert " default " in rows["tiny"]
+    assert " --kick-suite smollm2_full " in rows["smollm2_full"]
+    assert " --kick-hub " in rows["cost_of_compression"]
+
+
+def test_a_suite_of_the_hub_needs_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A suite of the hub is not shown as a default one, whatever its `default`; no suites are no lines."""
+    assert run(capsys, "list", "suites", "--suites", str(tmp_path)) == (0, "", "")
+    (tmp_path / "a.toml").write_text('schema = 1\nhub = true\nmodels = ["bert-base-uncased"]\n', encoding="utf-8")
+    assert run(capsys, "list", "suites", "--suites", str(tmp_path)) == (0, "a  1 cells  --kick-hub\n", "")
+
+
+def test_what_cannot_be_done_is_two(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A mistake is one line on the error stream and exit code 2."""
+    (tmp_path / "a.toml").write_text("schema = 2\n", encoding="utf-8")
+    (tmp_path / "kick.toml").touch()
+    for argv, message in [
+        (("list", "suites", "--suites", str(tmp_path / "none")), "kick: --suites: directory: got "),
+        (("list", "suites", "--suites", str(tmp_path)), "a.toml: schema: got 2, expected 1."),
+        (("fetch", "smolm2-135m"), "kick: kick fetch: model: got 'smolm2-135m', expected a known model. Did you mean 'smollm2-135m'?"),
+        (("init", str(tmp_path)), "kick.toml: got a file that is there already, expected none."),
+    ]:
+        code, out, err = run(capsys, *argv)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.startswith("kick: ")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", [[], ["lst"], ["list"], ["list", "model"], ["fetch"], ["init"]])
+def test_wrong_usage_is_two(argv: list[str]) -> None:
+    """A wrong command line ends with 2 too."""
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(argv)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` names the package and ends with 0."""
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"pytest-kick {__version__}\n"
+
+
+def test_init_writes_and_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`kick init` names what it wrote."""
+    code, out, _ = run(capsys, "init", str(tmp_path / "gate"))
+    assert code == 0
+    assert out.splitlines() == [f"wrote {tmp_path / 'gate' / name}" for name in ("kick.toml", "test_kick.py")]
+
+
+def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is one line and exit code 2."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "list", interrupt)
+    assert run(capsys, "list", "models") == (2, "", "kick: interrupted\n")
