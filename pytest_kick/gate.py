@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kick.errors import RegressionError
+from pytest_kick.facts import load_facts, shipped_facts
 from pytest_kick.report import failure_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kick.session import Outcome, Session
+    from pytest_kick.spec import Case
 
 
 class KickWarning(UserWarning):
     """Warn of a cell that passes for an option's sake: without a stored run, or undecided."""
+
+
+def describe(case: Case) -> Callable[[str, int], str]:
+    """Return what puts an example into words: (its id, index of the answer given now) -> `France -> Paris, now Lyon`."""
+    facts = load_facts(Path(case.facts)) if case.facts else shipped_facts()
+    by_id = {fact.id: fact for fact in facts.facts}
+
+    def words(name: str, now: int) -> str:
+        fact = by_id.get(name)
+        if fact is None:
+            return name
+        answers = facts.relations[fact.relation].answers
+        given = answers[now] if 0 <= now < len(answers) else "nothing"
+        return f"{facts.relations[fact.relation].prompt(fact.subject)[0]} -> {fact.answer}, now {given}"
+
+    return words
 
 
 def enforce(session: Session, outcome: Outcome) -> None:
@@ -38,8 +59,8 @@ def enforce(session: Session, outcome: Outcome) -> None:
     lines = failure_lines(
         verdict,
         model=outcome.case.model.name,
-        command=session.command(outcome.nodeid),
-        describe=session.describe(outcome.case),
+        command=session.command(outcome.case, outcome.nodeid),
+        describe=describe(outcome.case),
         recorded=outcome.recorded,
         noted=outcome.noted,
     )

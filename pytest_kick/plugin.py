@@ -6,6 +6,7 @@ Importing it imports neither torch nor transformers: `pytest --help` and `pytest
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kick(suite): run the cells of this suite; a test that asks for `kick_case` runs one cell each.")
     sent = getattr(config, "workerinput", {}).get("kick")
     try:
-        settings = Settings.from_json(sent) if sent else read_settings(config, time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}")
+        settings = Settings.from_json(sent) if sent else read_settings(config, _run_id())
         from pytest_kick.selection import touched_directories  # noqa: PLC0415 - only where there may be suites
 
         directories = touched_directories(settings, config.args, config.invocation_params.dir)
@@ -60,6 +61,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_kick.terminal import Terminal  # noqa: PLC0415 - the workers have none
 
         config.pluginmanager.register(Terminal(config, session), "kick-terminal")
+
+
+def _run_id() -> str:
+    """Return a name that sorts by time; one process may run pytest twice in a second."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -160,9 +166,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if outcome is not None and (call.when == "call" or (call.when == "setup" and call.excinfo is not None)):
         report.kick = outcome.to_json()
         if call.excinfo is not None and isinstance(call.excinfo.value, KickError):
-            report.kick["problem"] = str(call.excinfo.value)
+            report.kick["problem"] = item.config.stash[SESSION].near(str(call.excinfo.value))
     raised = call.excinfo
-    if raised is not None and isinstance(raised.value, KickError | RegressionError) and not item.config.getoption("full_trace"):
+    if raised is not None and isinstance(raised.value, KickError | RegressionError) and not item.config.getoption("fulltrace"):
         text = str(raised.value)
         report.longrepr = raised.getrepr(style="value")
         report.longrepr.reprcrash.message = text.partition("\n")[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
@@ -19,6 +18,7 @@ from pytest_kick.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from pytest_kick.baseline import Baseline
     from pytest_kick.config import Settings
@@ -137,6 +137,12 @@ class Session:
     def recorded_seconds(self, case: Case) -> float | None:
         """Return the seconds a cell took when it was recorded."""
         return self.store.seconds(case.shelf, self.dtype_of(case), case.cell)
+
+    @property
+    def read_all(self) -> bool:
+        """Return whether every directory of suites was read, not just those the command line names."""
+        directories = ((self.settings.rootdir / name).resolve() for name in self.settings.suites)
+        return all(directory in self._by_directory for directory in directories if directory.is_dir())
 
     @property
     def left_out(self) -> str:
@@ -285,23 +291,6 @@ class Session:
                 for dtype in (fixed,) if fixed else DTYPES:
                     keys |= {(case.shelf, dtype, case.cell), (case.shelf, dtype, "dense")}
         return keys
-
-    def describe(self, case: Case) -> Callable[[str, int | None], str]:
-        """Return what puts an example into words: (its id, index of the answer given now) -> `France -> Paris, now Lyon`."""
-        from pytest_kick.facts import load_facts, shipped_facts  # noqa: PLC0415 - read when something fails
-
-        facts = load_facts(Path(case.facts)) if case.facts else shipped_facts()
-        by_id = {fact.id: fact for fact in facts.facts}
-
-        def words(name: str, now: int | None) -> str:
-            fact = by_id.get(name)
-            if fact is None:
-                return name
-            answers = facts.relations[fact.relation].answers
-            given = answers[now] if now is not None and 0 <= now < len(answers) else "nothing"
-            return f"{facts.relations[fact.relation].prompt(fact.subject)[0]} -> {fact.answer}, now {given}"
-
-        return words
 
     def finished(self) -> Iterator[dict[str, Any]]:
         """Iterate over the outcomes in the order of the suites."""

@@ -15,6 +15,7 @@ from pytest_kick.errors import KickError
 from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
 from pytest_kick.report import cell_entry, outcome_of, rows_from, run_document, summary_line, table_lines, write_json
+from pytest_kick.session import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +58,7 @@ class Terminal:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the outcome that a report carries."""
-        outcome: dict[str, Any] | None = getattr(report, "kick", None)
+        outcome: dict[str, Any] | None = getattr(report, "kick", None) or self._lost(report)
         if outcome is None:
             return
         self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": report.skipped, "stage": report.when}
@@ -65,6 +66,14 @@ class Terminal:
             self.shown = time.monotonic()
             sys.stderr.write(f"\r\x1b[K{self._progress()}")
             sys.stderr.flush()
+
+    def _lost(self, report: pytest.TestReport) -> dict[str, Any] | None:
+        """Return the outcome of a cell whose worker died, or whose test broke before it measured anything."""
+        case = self.session.case_of(report.nodeid)
+        if case is None or not report.failed or case.id in self.session.outcomes:
+            return None
+        problem = " ".join(report.longreprtext.split()) or "the test ended without a word"
+        return Outcome(case=case, nodeid=report.nodeid, problem=problem).to_json()
 
     def _progress(self) -> str:
         session = self.session
@@ -81,13 +90,16 @@ class Terminal:
         return select(self.session.settings, self.session.suites)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> Iterator[None]:
-        """Record, report, and print the last line after everything else."""
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
+        """Record, report, and print the last line after everything else; what cannot be written turns a green exit code."""
         if self.live:
             sys.stderr.write("\r\x1b[K")
-        self.complete = exitstatus not in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        broken = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        self.complete = not (broken or session.shouldstop or session.shouldfail)
         if self.session.outcomes:
             self._finish()
+        if self.problems and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         result = yield
         if self.last:
             reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -99,20 +111,24 @@ class Terminal:
         """Write stored runs and the run record; a place that cannot be written is told and turns the exit code."""
         settings = self.session.settings
         notes = [] if self.complete else ["interrupted"]
-        try:
-            if settings.updating:
+        if settings.updating:
+            try:
                 written, kept = self.session.record()
                 notes.append(f"{written} recorded" + (f", {kept} kept" if kept else ""))
-            if settings.json:
+            except KickError as error:
+                self.problems.append(self.session.near(str(error)))
+                notes.append("not all recorded")
+        if settings.json:
+            try:
                 write_json(settings.json, self._document())
-        except KickError as error:
-            self.problems.append(str(error))
+            except KickError as error:
+                self.problems.append(str(error))
         self.session.journal.prune()
         self.last = summary_line([self._word(outcome) for outcome in self.session.finished()], notes)
 
     def _word(self, outcome: Mapping[str, Any]) -> str:
-        if outcome["skipped"]:
-            return "skipped"
+        if outcome["skipped"] and outcome["problem"]:
+            return "skipped"  # where it is xfailed it was measured
         if outcome["passed"] and outcome["verdict"] is None:
             return "unjudged"
         word = outcome_of(outcome["verdict"], outcome["problem"])
@@ -130,6 +146,7 @@ class Terminal:
                 measurement=outcome["measurement"],
                 verdict=outcome["verdict"],
                 error=outcome["problem"],
+                outcome=self._word(outcome),
             )
             for outcome in session.finished()
         ]
@@ -196,7 +213,7 @@ class Terminal:
         partial = any(getattr(option, name, None) for name in ("keyword", "markexpr", "lf", "failedfirst", "deselect")) or any(
             "::" in arg for arg in self.config.args
         )
-        if filtered or partial or not self.complete:
+        if filtered or partial or not self.complete or not session.read_all:
             return []
         orphans = session.store.orphans(session.expected())
-        return [f"kick: orphan: {path} belongs to no suite; remove it" for path in orphans]
+        return [f"kick: orphan: {session.near(str(path))} belongs to no suite; remove it" for path in orphans]

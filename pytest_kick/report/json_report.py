@@ -23,6 +23,7 @@ def cell_entry(
     measurement: Mapping[str, Any] | None,
     verdict: Mapping[str, Any] | None,
     error: str = "",
+    outcome: str = "",
     examples: bool = False,
 ) -> dict[str, Any]:
     """Return what the document holds of one cell.
@@ -34,6 +35,7 @@ def cell_entry(
         measurement: `Measurement.to_json()`, None where nothing was measured.
         verdict: `Verdict.to_json()`, None where nothing was judged.
         error: why the cell could not be measured or judged.
+        outcome: what the cell is counted as, where its test ended otherwise than the verdict says.
         examples: keep the outcomes of each example, one base64 npz string per probe.
     """
     measured = dict(measurement) if measurement else None
@@ -43,7 +45,7 @@ def cell_entry(
         "id": case_id,
         "nodeid": nodeid,
         "model": model,
-        "outcome": outcome_of(verdict, error),
+        "outcome": outcome or outcome_of(verdict, error),
         "error": error or None,
         "measurement": measured,
         "verdict": dict(verdict) if verdict else None,
@@ -70,7 +72,8 @@ def run_document(
         complete: False where the run was interrupted: then `cells` are those that finished.
     """
     entries = [dict(cell) for cell in cells]
-    counts = {word: sum(entry["outcome"] == word for entry in entries) for word in OUTCOMES}
+    words = [*OUTCOMES, *sorted({entry["outcome"] for entry in entries} - set(OUTCOMES))]
+    counts = {word: sum(entry["outcome"] == word for entry in entries) for word in words}
     return {
         "schema": SCHEMA,
         "started": started,
