@@ -215,9 +215,9 @@ def _count_workers(config: pytest.Config) -> int:
 
 def _check(values: Mapping[str, Any]) -> None:
     confidence = values["confidence"]
-    if not math.isfinite(confidence) or not 0.5 <= confidence < 1:  # noqa: PLR2004 - below one half nothing is claimed
+    if not math.isfinite(confidence) or not 0.5 < confidence < 1:  # noqa: PLR2004 - below one half nothing is claimed
         hint = " Write a fraction, such as 0.95." if confidence >= 1 else ""
-        msg = f"--kick-confidence: value: got {confidence}, expected a fraction in [0.5, 1).{hint or ' Correct it.'}"
+        msg = f"--kick-confidence: value: got {confidence}, expected a fraction in (0.5, 1).{hint or ' Correct it.'}"
         raise UsageError(msg)
     for name in ("limit", "seed", "threads", "batch_size"):
         if values[name] < 0:

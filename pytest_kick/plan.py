@@ -10,7 +10,7 @@ from pytest_kick.selection import select
 
 if TYPE_CHECKING:
     from pytest_kick.session import Session
-    from pytest_kick.spec import Case
+    from pytest_kick.spec import Budget, Case
 
 DISCORDANCE = 0.07
 """Share of examples that flip, assumed where no stored run tells."""
@@ -30,19 +30,24 @@ def plan_lines(session: Session) -> list[str]:
 
 def _line(session: Session, case: Case) -> str:
     """Say of one cell what each of its budgets could detect."""
-    parts = [f"{b.kind} {b.limit:g} ({_detectable(session, case, b.probe, b.metric)})" for b in case.budgets]
+    parts = [f"{b.kind}:{b.metric} {b.limit:g} ({_detectable(session, case, b)})" for b in case.budgets]
     return f"{case.id}: {', '.join(parts) or 'no budget'}"
 
 
-def _detectable(session: Session, case: Case, probe: str, metric: str) -> str:
+def _detectable(session: Session, case: Case, budget: Budget) -> str:
     try:
         dense = session.store.read(case.shelf, session.dtype_of(case), "dense")
     except KickError:
         return "no dense baseline yet"
-    score = next((score for score in dense.scores if score.probe == probe), None)
+    score = next((score for score in dense.scores if score.probe == budget.probe), None)
     if score is None:
         return "no dense baseline yet"
     n = min(score.n, session.settings.limit or score.n)
-    known, floor = score.metrics[metric], score.floors[metric]
-    loss = stats.smallest_detectable_retention_loss(n, known, DISCORDANCE, floor, session.settings.confidence)
+    confidence = session.settings.confidence
+    if budget.kind == "flips":
+        return f"n={n}"
+    if budget.kind == "drop":
+        return f"detects a drop of {stats.smallest_detectable_drop(n, DISCORDANCE, confidence):.3f} at n={n}"
+    known, floor = score.metrics[budget.metric], score.floors[budget.metric]
+    loss = stats.smallest_detectable_retention_loss(n, known, DISCORDANCE, floor, confidence)
     return f"detects a loss of {loss:.3f} at n={n}"
