@@ -38,7 +38,8 @@ def test_nothing_recorded(tmp_path: Path) -> None:
     lines = plan_lines(session_on(tmp_path, HEAD + CELL + BUDGETS))
     assert lines == [
         "a--tiny-decoder--dense: no budget",
-        "a--tiny-decoder--l1_global--overall--s0.2: drop:free_p1 0.05 (no dense baseline yet), flips:p1 0.1 (no dense baseline yet), retention:p1 0.9 (no dense baseline yet)",
+        "a--tiny-decoder--l1_global--overall--s0.2: drop:free_p1 0.05 (no dense baseline yet), flips:p1 0.1 (no dense baseline yet), "
+        "retention:p1 0.9 (no dense baseline yet)",
         "kick: 2 cells, time unknown: nothing recorded yet, 2 never recorded",
     ]
 
