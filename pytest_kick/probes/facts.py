@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_kick.probes.trie import Ints
     from pytest_kick.result import Array
 
-BATCH_SIZE = 64
+BATCH_SIZE = 256
 STORED = {"gold_logprob": np.float16, "margin": np.float16}  # committed with every cell; three digits are what their use needs
 NO_METRIC = ("predicted", "gold_row_gone")
 LARGEST = 65504.0  # of float16
@@ -74,7 +74,7 @@ class FactsProbe:
             model: cast to the dtype and device of the forward pass.
             limit: number of facts, a sample stratified by relation; None for all.
             seed: of that sample.
-            batch_size: facts per pass over prompts; None for 64.
+            batch_size: facts per pass over prompts; None for 256.
             progress: called with the numbers of facts done and asked.
 
         Raises:

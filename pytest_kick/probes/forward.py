@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Block = tuple[Ints, Ints, torch.Tensor]
 
-CALL_TOKENS = 24  # a forward pass costs about as much as this many tokens more, so less padding than that is worth no pass of its own
+CALL_TOKENS = 48  # a pass costs about as much as this many tokens more (weights are repacked): less padding is worth no pass
 BLOCK_LOGITS = 2**26  # float32 logits held at a time: 256 MiB
 ROW_TOKENS = 2048
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pytest_kick.result import Array
 
 NORMS = ("sum", "tokens", "bytes")
-FIRST_WIDTH = 2  # candidates of the first round besides gold; each later round takes twice as many
+FIRST_WIDTH = 2  # candidates of the first round besides gold
+GROWTH = 2  # every further round takes this many times as many
 
 
 class Scorer:
@@ -65,7 +66,7 @@ class Scorer:
         while len(fact):
             for block in self._forward.expand(fact, node):
                 self._record(board, spellings, *block)
-            width *= 2
+            width *= GROWTH
             fact, node = board.wanted(width)
         self._forward.work.candidates += board.n_expanded()
         return self._outcomes(board, spellings, facts, constant)

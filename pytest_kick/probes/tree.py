@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import DynamicCache
 
-from pytest_kick.probes.forward import ForwardBase
+from pytest_kick.probes.forward import ROW_TOKENS, ForwardBase
 from pytest_kick.probes.trie import Ints, pad_rows
 
 if TYPE_CHECKING:
@@ -32,27 +33,34 @@ class TreeForward(ForwardBase):
     __slots__ = ("_cache", "_lengths", "_width")
 
     def start(self, facts: Ints) -> torch.Tensor:
-        """Run the prompts, padded in front; see `Forward`."""
+        """Run the prompts, in blocks of nearly one length, padded in front; see `Forward`."""
         self._facts = facts
         rows, self._lengths = self._prompts(facts)
         self._width = rows.shape[1]
-        shift = self._width - self._lengths
-        places = np.arange(self._width)[None] - shift[:, None]  # negative at padding
-        ids = np.take_along_axis(rows, np.maximum(places, 0), 1)
-        causal = np.tril(np.ones((self._width, self._width), np.bool_))
+        parts = [(block, *self._prompt_block(rows[block], self._lengths[block])) for block in self._blocks(self._lengths, ROW_TOKENS)]
+        back = self._tensor(np.argsort(np.concatenate([block for block, *_ in parts])))
+        layers = zip(*(cache for *_, cache in parts), strict=True)
+        self._cache = [(torch.cat(keys)[back], torch.cat(values)[back]) for keys, values in (zip(*layer, strict=True) for layer in layers)]
+        return torch.cat([logits for _, logits, _ in parts])[back]
+
+    def _prompt_block(self, rows: Ints, lengths: Ints) -> tuple[torch.Tensor, list[tuple[torch.Tensor, ...]]]:
+        """Return the logits after prompts and each layer's keys and values, filled in front to the width of the batch."""
+        width = int(lengths.max())
+        places = np.arange(width)[None] - (width - lengths)[:, None]  # negative at padding
+        causal = np.tril(np.ones((width, width), np.bool_))
         cache = DynamicCache()  # full layers throughout: our own mask holds whatever the window of a layer would
         logits, _ = self.head.run(
-            self._tensor(np.arange(1, len(facts) + 1) * self._width - 1),
-            input_ids=self._tensor(ids),
+            self._tensor(np.arange(1, len(rows) + 1) * width - 1),
+            input_ids=self._tensor(np.take_along_axis(rows, np.maximum(places, 0), 1)),
             attention_mask=self._mask(causal[None] & (places >= 0)[:, None, :]),
             position_ids=self._tensor(np.maximum(places, 0)),
             past_key_values=cache,
             use_cache=True,
         )
+        self.work.add(int(lengths.sum()), places.size, len(rows))
+        front = (0, 0, self._width - width, 0)
         layers: Any = cache.layers
-        self._cache: list[tuple[torch.Tensor, torch.Tensor]] = [(layer.keys, layer.values) for layer in layers]
-        self.work.add(int(self._lengths.sum()), rows.size, len(facts))
-        return logits
+        return logits, [(functional.pad(layer.keys, front), functional.pad(layer.values, front)) for layer in layers]
 
     def expand(self, fact: Ints, node: Ints) -> Iterator[Block]:
         """Run trees; see `Forward`."""

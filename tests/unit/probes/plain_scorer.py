@@ -80,7 +80,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {}),
     "qwen3": ("Qwen3", {}),
     "gemma": ("Gemma", {}),
-    "gemma2": ("Gemma2", {"query_pre_attn_scalar": 8, "final_logit_softcapping": 0.3}),
+    "gemma2": ("Gemma2", {"query_pre_attn_scalar": 8, "final_logit_softcapping": 3.0}),
     "gemma3": ("Gemma3", {"query_pre_attn_scalar": 8, "sliding_window": 32}),
     "phi": ("Phi", {}),
     "phi3": ("Phi3", {}),
