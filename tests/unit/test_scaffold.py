@@ -67,3 +67,13 @@ def test_a_disk_that_fills_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UsageError, match="got No space left on device, expected a writable directory"):
         write_suite(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that somebody else makes between the check and the writing is not overwritten, and ours is taken back."""
+    (tmp_path / "test_kick.py").write_text("theirs", encoding="utf-8")
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    with pytest.raises(UsageError, match="got File exists, expected a writable directory"):
+        write_suite(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["test_kick.py"]
+    assert (tmp_path / "test_kick.py").read_text(encoding="utf-8") == "theirs"
