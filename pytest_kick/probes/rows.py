@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from pytest_kick.probes.forward import ForwardBase
@@ -76,42 +77,54 @@ class RowForward(ForwardBase):
 
 
 class SpanForward(ForwardBase):
-    """Encode each prompt once; run the decoder row by row over the encoder's states."""
+    """Encode each prompt once, and run the decoder's prefix once; candidates are rows on copies of that cache."""
 
-    __slots__ = ("_here", "_states")
+    __slots__ = ("_cache", "_here")
 
     def start(self, facts: Ints) -> torch.Tensor:
         """Run the encoder and the decoder's prefix; see `Forward`."""
         self._facts = facts
         rows, lengths = self._prompts(facts)
         self._here = self._tensor((np.arange(rows.shape[1])[None] < lengths[:, None]).astype(np.int64))
-        encoder = self.model.module.get_encoder()
-        self._states = encoder(input_ids=self._tensor(rows), attention_mask=self._here).last_hidden_state
-        self.work.add(int(lengths.sum()), rows.size, 0)
         prefix = np.tile(np.asarray(self.prepared.prefix, np.int64), (len(facts), 1))
-        scored = np.arange(1, len(facts) + 1) * prefix.shape[1] - 1
-        return self._call(np.arange(len(facts)), prefix, prefix.size, scored)
+        logits, output = self.head.run(
+            self._tensor(np.arange(1, len(facts) + 1) * prefix.shape[1] - 1),
+            input_ids=self._tensor(rows),
+            attention_mask=self._here,
+            decoder_input_ids=self._tensor(prefix),
+            use_cache=True,
+        )
+        self._cache = output.past_key_values
+        self.work.add(int(lengths.sum()) + prefix.size, rows.size + prefix.size, len(facts))
+        return logits
 
     def expand(self, fact: Ints, node: Ints) -> Iterator[Block]:
         """Run rows through the decoder; see `Forward`."""
         places, paths, scored = self._rows(fact, node)
         counts = (paths < len(self.prepared.trie)).sum(1)
-        prefix = self.prepared.prefix
-        for block in self._blocks(len(prefix) + counts, self._area()):
-            ids = pad_rows([(*prefix, *self.prepared.trie.tokens[paths[row, : counts[row]]]) for row in block], self._pad())
+        for block in self._blocks(counts, self._area()):
+            ids = pad_rows([tuple(self.prepared.trie.tokens[paths[row, : counts[row]]]) for row in block], self._pad())
             row, step = np.nonzero(scored[block])
-            used = len(prefix) * len(block) + int(counts[block].sum())
-            logits = self._call(places[block], ids, used, row * ids.shape[1] + len(prefix) + step)
+            rows = self._tensor(places[block])
+            logits, _ = self.head.run(
+                self._tensor(row * ids.shape[1] + step),
+                encoder_outputs=BaseModelOutput(last_hidden_state=self._here[rows, :, None]),  # its length is read, never its values
+                attention_mask=self._here[rows],
+                decoder_input_ids=self._tensor(ids),
+                past_key_values=_selected(self._cache, rows),
+                use_cache=True,
+            )
+            self.work.add(int(counts[block].sum()), ids.size, len(row))
             yield places[block][row], paths[block][row, step], logits
 
-    def _call(self, places: Ints, ids: Ints, used: int, scored: Ints) -> torch.Tensor:
-        rows = self._tensor(places)
-        logits, _ = self.head.run(
-            self._tensor(scored),
-            encoder_outputs=BaseModelOutput(last_hidden_state=self._states[rows]),
-            attention_mask=self._here[rows],
-            decoder_input_ids=self._tensor(ids),
-            use_cache=False,
-        )
-        self.work.add(used, ids.size, len(scored))
-        return logits
+
+def _selected(cache: EncoderDecoderCache, rows: torch.Tensor) -> EncoderDecoderCache:
+    """Return a copy of a cache with one row per entry of `rows`."""
+    halves = []
+    for half in (cache.self_attention_cache, cache.cross_attention_cache):
+        copied = DynamicCache()
+        layers: list[Any] = half.layers
+        for number, layer in enumerate(layers):
+            copied.update(layer.keys[rows], layer.values[rows], number)
+        halves.append(copied)
+    return EncoderDecoderCache(*halves)
