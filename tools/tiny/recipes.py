@@ -165,7 +165,7 @@ def _t5(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> T5Config:
         "relative_attention_max_distance": 64,
         "dropout_rate": 0.0,
         "feed_forward_proj": "gated-silu",
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": False,  # transformers ties all the same, and reads this as: logits are not scaled (T5 1.1)
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": tokenizer.pad_token_id,

@@ -42,7 +42,7 @@ seconds by pytest-kick, small enough to ship and dense enough that compression c
 
 - Family: {family} ({architecture}), float32, {bytes:,} bytes of weights
 - Parameters: {body:,} in the matrices that get compressed ({attention:,} attention, {ffn:,} ffn), {embeddings:,} in embeddings and
-  vocabulary layer{tied}, {rest:,} in norms and biases
+  vocabulary layer (tied), {rest:,} in norms and biases
 - Asked as: {format}
 
 ## Knowledge, and what pruning leaves of it
@@ -139,7 +139,6 @@ def document(folder: Path, recipe: Recipe, model: PreTrainedModel, record: dict[
     }
     (folder / "training.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     rows = record["check"]
-    tied = " (tied)" if recipe.family != "encoder-decoder" else ""
     card = CARD.format(
         **record["parameters"],
         **{key: value for key, value in asdict(recipe).items() if key in {"name", "family", "epochs", "batch", "rate", "decay", "seed"}},
@@ -152,6 +151,5 @@ def document(folder: Path, recipe: Recipe, model: PreTrainedModel, record: dict[
         machine=f"{record['versions']['machine']} CPU with {record['versions']['cpu_capability']}",
         n_scored=rows[0]["n"],
         table=table_of(rows),
-        tied=tied,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
