@@ -170,7 +170,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     raised = call.excinfo
     if raised is not None and isinstance(raised.value, KickError | RegressionError) and not item.config.getoption("fulltrace"):
         text = str(raised.value)
-        report.longrepr = raised.getrepr(style="value")
+        report.longrepr = raised.getrepr(style="value", chain=False)
         report.longrepr.reprcrash.message = text.partition("\n")[0]
     return report
 

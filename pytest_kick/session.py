@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
-from pytest_kick.config import default_dtype
 from pytest_kick.errors import BaselineError, UsageError
 from pytest_kick.journal import Journal
 from pytest_kick.registry import did_you_mean
@@ -217,7 +216,7 @@ class Session:
         options = []
         if not any(suite.default and not suite.hub for suite in self.suites if suite.name == case.suite):
             options.append(f"--kick-suite {case.suite}")
-        if self.dtype_of(case) == settings.dtype != default_dtype(settings.device):
+        if not case.dtype and not case.compression.float32_only:  # else it runs in one dtype anywhere
             options.append(f"--kick-dtype {settings.dtype}")
         if settings.baselines != settings.rootdir / "baselines":
             options.append(f'--kick-baselines "{self.near(str(settings.baselines))}"')

@@ -61,7 +61,8 @@ class Terminal:
         outcome: dict[str, Any] | None = getattr(report, "kick", None) or self._lost(report)
         if outcome is None:
             return
-        self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": report.skipped, "stage": report.when}
+        skipped = report.skipped and not hasattr(report, "wasxfail")
+        self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": skipped, "stage": report.when}
         if self.live and time.monotonic() - self.shown > _EVERY_SECONDS:
             self.shown = time.monotonic()
             sys.stderr.write(f"\r\x1b[K{self._progress()}")
@@ -72,7 +73,8 @@ class Terminal:
         case = self.session.case_of(report.nodeid)
         if case is None or not report.failed or case.id in self.session.outcomes:
             return None
-        problem = " ".join(report.longreprtext.split()) or "the test ended without a word"
+        crash = getattr(report.longrepr, "reprcrash", None)
+        problem = " ".join(str(crash.message if crash else report.longrepr).split()) or "the test ended without a word"
         return Outcome(case=case, nodeid=report.nodeid, problem=problem).to_json()
 
     def _progress(self) -> str:
@@ -127,8 +129,8 @@ class Terminal:
         self.last = summary_line([self._word(outcome) for outcome in self.session.finished()], notes)
 
     def _word(self, outcome: Mapping[str, Any]) -> str:
-        if outcome["skipped"] and outcome["problem"]:
-            return "skipped"  # where it is xfailed it was measured
+        if outcome["skipped"]:
+            return "skipped"
         if outcome["passed"] and outcome["verdict"] is None:
             return "unjudged"
         word = outcome_of(outcome["verdict"], outcome["problem"])

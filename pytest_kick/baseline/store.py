@@ -142,6 +142,7 @@ class BaselineStore:
             msg = f"{path}: value: got something JSON cannot hold ({error}), expected finite numbers. Nothing was recorded."
             raise BaselineError(msg) from error
         shared = [(self._identity_path(model, probe, digest), data) for probe, (digest, data) in identities.items()]
+        shared = [(file, data) for file, data in shared if not (file.is_file() and _read(file) == data)]
         if old and measured_the_same(old, json.loads(content)):
             return False
         try:
