@@ -99,7 +99,7 @@ class Terminal:
         broken = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         self.complete = not (broken or session.shouldstop or session.shouldfail)
         if self.session.outcomes:
-            self._finish()
+            self._finish([] if self.complete else ["interrupted" if broken else "stopped early"])
         if self.problems and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         result = yield
@@ -109,10 +109,9 @@ class Terminal:
                 reporter.write_line(self.last)
         return result
 
-    def _finish(self) -> None:
+    def _finish(self, notes: list[str]) -> None:
         """Write stored runs and the run record; a place that cannot be written is told and turns the exit code."""
         settings = self.session.settings
-        notes = [] if self.complete else ["interrupted"]
         if settings.updating:
             try:
                 written, kept = self.session.record()
