@@ -168,17 +168,12 @@ def read_settings(config: pytest.Config, run_id: str) -> Settings:
     _check(values)
     root = config.rootpath
     if values["dtype"] == "auto":
-        values["dtype"] = default_dtype(values["device"])
+        values["dtype"] = "bfloat16" if values["device"].partition(":")[0] != "cpu" or has_fast_bfloat16() else "float32"
     values["threads"] = values["threads"] or default_threads(n_workers)
     values["cache"] = cache_directory(values["cache"], root)
     values["baselines"] = root / values["baselines"]
     values["json"] = config.invocation_params.dir / values["json"] if values["json"] else None
     return Settings(rootdir=root, suites=tuple(config.getini("kick_suites")), n_workers=n_workers, run_id=run_id, **values)
-
-
-def default_dtype(device: str) -> str:
-    """Return the dtype that a device computes in fastest without loss of range: bfloat16 unless it is a CPU that emulates it."""
-    return "bfloat16" if device.partition(":")[0] != "cpu" or has_fast_bfloat16() else "float32"
 
 
 def cache_directory(option: str, root: Path) -> Path:

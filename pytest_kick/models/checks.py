@@ -74,7 +74,7 @@ def _check_files(directory: Path, where: str, *, allow_pickle: bool) -> None:
             msg = f"{where}: weights: got none in {directory}, expected *.safetensors. Check the path."
             raise ModelError(msg)
         if not allow_pickle:
-            msg = f"{where}: weights: got a pickle ({pickles[0]}), expected *.safetensors. Convert it, or --kick-allow-pickle if you trust it."
+            msg = f"{where}: weights: got a pickle ({pickles[0]}), expected *.safetensors. Convert it, or use --kick-allow-pickle."
             raise ModelError(msg)
     if not any((directory / name).is_file() for name in _TOKENIZER_FILES):
         msg = f"{where}: tokenizer: got none in {directory}, expected tokenizer.json or the like. Save the tokenizer there."

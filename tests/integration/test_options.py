@@ -72,9 +72,9 @@ def test_a_sample_is_judged_against_the_same_facts(workspace: Workspace) -> None
 
 def test_batch_size_and_threads_do_not_matter(workspace: Workspace) -> None:
     """In float32 another batch size or another number of threads changes no answer, and is only noted."""
-    plain = scores(workspace.document("-k", "s0.6"))
+    plain = scores(workspace.document("-k", "overall--s0.6"))
     for args in (("--kick-batch-size", "3"), ("--kick-threads", "2")):
-        assert scores(workspace.document("-k", "s0.6", *args)) == plain
+        assert scores(workspace.document("-k", "overall--s0.6", *args)) == plain
 
 
 def test_dtypes_have_baselines_of_their_own(workspace: Workspace) -> None:
