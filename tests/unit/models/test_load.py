@@ -124,7 +124,10 @@ def no_tokenizer(directory: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (remove_weights, r"weights: got none in .*, expected \*.safetensors. Check the path."),
-    "pickle": (pickle_weights, r"weights: got a pickle \(pytorch_model.bin\), expected \*.safetensors. Convert it, or use --kick-allow-pickle"),
+    "pickle": (
+        pickle_weights,
+        r"weights: got a pickle \(pytorch_model.bin\), expected \*.safetensors. Convert it, or use --kick-allow-pickle",
+    ),
     "truncated": (truncate_weights, r"weights: got SafetensorError \(.*\), expected a readable checkpoint. Check"),
     "nan": (poison(float("nan")), r"model.layers.1.mlp.up_proj.weight: got 2 NaN or infinite weights, expected finite ones"),
     "inf": (poison(float("-inf")), r"model.layers.1.mlp.up_proj.weight: got 2 NaN or infinite weights"),
