@@ -87,7 +87,8 @@ class Examples:
         place = np.searchsorted(self.ids, ids, sorter=order)
         known = np.isin(ids, self.ids)
         if not known.all():
-            msg = f"examples: ids: got {str(ids[~known][0])!r}, expected an id of the {len(self)} examples compared with. Record them again."
+            expected = f"an id of the {len(self)} examples compared with"
+            msg = f"examples: ids: got {str(ids[~known][0])!r}, expected {expected}. Record them again."
             raise KickError(msg)
         return self.take(order[place])
 

@@ -181,6 +181,7 @@ class Case:
         budgets: what the verdict is held against; none means characterisation: measured and compared with the stored run only.
         dtype: dtype the suite fixes for this cell, or "" for the run's.
         facts: path of a facts file of the suite's own, or "" for the shipped one.
+        sample: number of facts, a fixed sample stratified by relation; 0 for all.
     """
 
     suite: str
@@ -190,6 +191,7 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     dtype: str = ""
     facts: str = ""
+    sample: int = 0
 
     @property
     def cell(self) -> str:
@@ -203,8 +205,9 @@ class Case:
 
     @property
     def shelf(self) -> str:
-        """Return the directory under `baselines/`: the model, and the facts where they are the suite's own."""
-        return "--".join([self.model.name, *([PurePath(self.facts).stem] if self.facts else [])])
+        """Return the directory under `baselines/`: the model, and the facts where they are not all of the shipped ones."""
+        facts = [PurePath(self.facts).stem] if self.facts else []
+        return "--".join([self.model.name, *facts, *([f"n{self.sample}"] if self.sample else [])])
 
     @property
     def is_dense(self) -> bool:

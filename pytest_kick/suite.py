@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
-    {"schema", "name", "summary", "default", "hub", "probes", "facts", "dtype", "dense", "models", "compressions", "budgets"}
+    {"schema", "name", "summary", "default", "hub", "probes", "facts", "sample", "dtype", "dense", "models", "compressions", "budgets"}
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
@@ -159,12 +159,11 @@ class _Reader:
             seen.add(case.id)
 
     def cases(self, name: str) -> tuple[Case, ...]:
-        models = self.models()
-        probes = self.probes()
+        models, probes = self.models(), self.probes()
         entries = [self.entry(i, entry) for i, entry in enumerate(self.typed(self.data, "compressions", list, []))]
         rules = [parse_budget(f"{self.where}: budgets[{i}]", table) for i, table in enumerate(self.typed(self.data, "budgets", list, []))]
         dense = self.typed(self.data, "dense", bool, default=True)
-        facts = self.facts()
+        same: dict[str, Any] = {"suite": name, "probes": probes, "facts": self.facts(), "sample": self.sample()}
         suite_dtype = self.dtype(self.data)
         cases = []
         used: set[int] = set()
@@ -174,9 +173,7 @@ class _Reader:
             for spec, dtype in specs:
                 budgets, used_now = budgets_for(rules, model, spec, probes)
                 used |= used_now
-                cases.append(
-                    Case(suite=name, model=model, compression=spec, probes=probes, budgets=budgets, dtype=dtype, facts=facts),
-                )
+                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, **same))
         if not cases:
             raise self.fail([], "at least one cell", "Add a [[compressions]] entry, or leave `dense` on.", field="compressions")
         self.check_used(rules, used, probes)
@@ -241,6 +238,11 @@ class _Reader:
         for name in names:
             PROBES.get(name, self.where)
         return tuple(dict.fromkeys(names))
+
+    def sample(self) -> int:
+        if (n := self.typed(self.data, "sample", int, 0)) < 0:
+            raise self.fail(n, "a number of facts, 0 for all", field="sample")
+        return int(n)
 
     def facts(self) -> str:
         name: str = self.typed(self.data, "facts", str, "")

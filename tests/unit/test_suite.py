@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from suite_files import CELL, HEAD, read, write
 
-from pytest_kick.errors import KickError
+from pytest_kick.errors import KickError, SuiteError
 from pytest_kick.registry import PROBES, ProbeInfo
 from pytest_kick.suite import read_suite, read_suites
 
@@ -241,3 +241,14 @@ def test_the_shipped_suites_read() -> None:
         pruned = {case.cell for case in suites["tiny"].cases if case.model.name == name}
         for scope in ("attention", "ffn", "overall"):
             assert {f"l1_global--{scope}--s0.{i}" for i in range(1, 10)} <= pruned
+
+
+def test_a_sample_keeps_baselines_of_its_own(tmp_path: Path) -> None:
+    """A suite that asks a sample shelves its runs apart from one that asks all facts, and a negative sample is refused."""
+    text = 'schema = 1\nmodels = ["tiny-encoder"]\n[[compressions]]\nmethod = "dynamic_int8"\n'
+    path = tmp_path / "few.toml"
+    path.write_text("sample = 7\n" + text, encoding="utf-8")
+    assert {case.shelf for case in read_suite(path).cases} == {"tiny-encoder--n7"}
+    path.write_text("sample = -7\n" + text, encoding="utf-8")
+    with pytest.raises(SuiteError, match="sample: got -7, expected a number of facts, 0 for all"):
+        read_suite(path)
