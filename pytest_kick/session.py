@@ -112,7 +112,8 @@ class Session:
         if not cases and not filtered(settings):
             msg = f"{directory}: suites: got none that runs by default, expected at least one. Name one with --kick-suite."
             raise UsageError(msg)
-        self.cases += [case for case in cases if case not in self.cases]
+        taken = {case.id for case in self.cases}
+        self.cases += [case for case in cases if case.id not in taken]
         return cases
 
     @cached_property

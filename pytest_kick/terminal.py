@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_kick.errors import KickError
 from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
 from pytest_kick.report import cell_entry, outcome_of, rows_from, run_document, summary_line, table_lines, write_json
+from pytest_kick.selection import select
 from pytest_kick.session import Outcome
 
 if TYPE_CHECKING:
@@ -78,18 +80,16 @@ class Terminal:
         return Outcome(case=case, nodeid=report.nodeid, problem=problem).to_json()
 
     def _progress(self) -> str:
-        session = self.session
-        todo = [case for case in session.by_id.values() if case.id not in session.outcomes and case in self._expected()]
-        done = [session.by_id[name] for name in session.outcomes if name in session.by_id]
-        spent = time.monotonic() - self.clock
-        costs = {True: sum(session.cost_of(f"[{c.id}]") for c in done), False: sum(session.cost_of(f"[{c.id}]") for c in todo)}
-        left = spent * costs[False] / costs[True] if costs[True] else 0.0
-        return f"kick: {len(done)} of {len(done) + len(todo)} cells, about {left / 60:.1f} min left "
+        done = self._costs.keys() & self.session.outcomes
+        spent, finished = time.monotonic() - self.clock, sum(self._costs[name] for name in done)
+        left = spent * (sum(self._costs.values()) - finished) / finished if finished else 0.0
+        return f"kick: {len(done)} of {len(self._costs)} cells, about {left / 60:.1f} min left "
 
-    def _expected(self) -> tuple[Any, ...]:
-        from pytest_kick.selection import select  # noqa: PLC0415 - only for progress
-
-        return select(self.session.settings, self.session.suites)
+    @cached_property
+    def _costs(self) -> dict[str, float]:
+        """Return what each selected cell took when it was recorded, by id; read once."""
+        cases = select(self.session.settings, self.session.suites)
+        return {case.id: self.session.recorded_seconds(case) or 1.0 for case in cases}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
