@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEPT_RUNS = 5
+A_DAY = 86_400.0  # seconds
 
 
 class Journal:
@@ -69,7 +71,8 @@ class Journal:
             yield path.parent.parent.name, Measurement.from_json(json.loads(path.read_bytes()))
 
     def prune(self) -> None:
-        """Remove the journals of all but the latest runs."""
+        """Remove the journals of all but the latest runs, and none that may still be running."""
         runs = sorted((path for path in self.directory.parent.glob("*") if path.is_dir()), key=lambda path: path.name)
         for path in runs[:-KEPT_RUNS]:
-            shutil.rmtree(path, ignore_errors=True)
+            if time.time() - path.stat().st_mtime > A_DAY:
+                shutil.rmtree(path, ignore_errors=True)

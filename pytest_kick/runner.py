@@ -12,7 +12,7 @@ import torch
 from pytest_kick.baseline import build_fingerprint
 from pytest_kick.compress import compress_, finish_
 from pytest_kick.errors import CompressionError, KickError
-from pytest_kick.facts import load_facts, shipped_facts
+from pytest_kick.facts import load_facts
 from pytest_kick.instruments import Stopwatch, environment, peak_memory_bytes
 from pytest_kick.models.cache import ModelCache
 from pytest_kick.registry import PROBES, load_target
@@ -69,7 +69,7 @@ class Runner:
             trust_remote_code=settings.trust_remote_code,
             progress=progress,
         )
-        self._probes: dict[tuple[str, str, int], Any] = {}
+        self._probes: dict[tuple[str, str], Any] = {}
 
     def run_case(self, case: Case, dtype: str) -> Measurement:
         """Measure one cell.
@@ -121,22 +121,23 @@ class Runner:
         try:
             model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
-                scores = tuple(self._probe(name, case).run(model, **self._sample()) for name in case.probes)
+                scores = tuple(self._probe(name, case).run(model, **self._sample(case)) for name in case.probes)
         except BaseException:
             self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
         return model, report, scores
 
-    def _sample(self) -> dict[str, Any]:
+    def _sample(self, case: Case) -> dict[str, Any]:
+        """Return which examples to ask; a suite's own sample has seed 0, so that a smaller one lies inside it."""
         settings = self.settings
-        return {"limit": settings.limit or None, "seed": settings.seed, "batch_size": settings.batch_size or None}
+        limit = min(filter(None, (settings.limit, case.sample)), default=None)
+        return {"limit": limit, "seed": 0 if case.sample else settings.seed, "batch_size": settings.batch_size or None}
 
     def _probe(self, name: str, case: Case) -> Any:  # noqa: ANN401 - a probe of any package
-        key = (name, case.facts, case.sample)
+        key = (name, case.facts)
         if key not in self._probes:
             made = load_target(PROBES.get(name, "probe").target)
-            facts = load_facts(Path(case.facts)) if case.facts else shipped_facts()
-            self._probes[key] = made(facts.sample(case.sample) if case.sample else facts)
+            self._probes[key] = made(load_facts(Path(case.facts))) if case.facts else made()
         return self._probes[key]
 
     def _assemble(
@@ -166,6 +167,7 @@ class Runner:
             ),
             fingerprint=build_fingerprint(
                 weights=model.weights_hash,
+                architecture=model.architecture_hash,
                 tokenizer=model.tokenizer_hash,
                 compression=case.compression,
                 scores=scores,

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
-from pytest_kick.errors import BaselineError, UsageError
+from pytest_kick.errors import BaselineError, MissingBaselineError, UsageError
 from pytest_kick.journal import Journal
 from pytest_kick.registry import did_you_mean
 from pytest_kick.selection import check_filters, filtered, left_out, read_suites, select
@@ -74,6 +74,7 @@ class Session:
         self.settings = settings
         self.suites: list[Suite] = []
         self.cases: list[Case] = []
+        self.by_id: dict[str, Case] = {}
         self._by_directory: dict[Path, tuple[Suite, ...]] = {}
         self.n_cells = 1
         self.outcomes: dict[str, dict[str, Any]] = {}
@@ -92,6 +93,7 @@ class Session:
             suites = read_suites(directory)
             self._by_directory[directory] = suites
             self.suites += suites
+            self.by_id |= {case.id: case for suite in suites for case in suite.cases}
         return self._by_directory[directory]
 
     def cases_of(self, directory: Path, name: str | None = None) -> tuple[Case, ...]:
@@ -115,11 +117,6 @@ class Session:
         taken = {case.id for case in self.cases}
         self.cases += [case for case in cases if case.id not in taken]
         return cases
-
-    @cached_property
-    def by_id(self) -> dict[str, Case]:
-        """Return the cells by id."""
-        return {case.id: case for suite in self.suites for case in suite.cases}
 
     def case_of(self, nodeid: str) -> Case | None:
         """Return the cell that a test item runs, None for an ordinary test."""
@@ -196,7 +193,7 @@ class Session:
             dense = None if case.is_dense else self._dense(case, measurement, nodeid)
             stored = self._stored(case, measurement, nodeid)
         except BaselineError as error:
-            return replace(outcome, problem=self.near(str(error)))
+            return replace(outcome, problem=self.near(str(error)), missing=isinstance(error, MissingBaselineError))
         verdict = judge(
             measurement,
             dense=dense[0] if dense else None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.budget import BudgetRule, budgets_for, parse_budget
@@ -17,19 +16,11 @@ from pytest_kick.catalog import catalog
 from pytest_kick.errors import SuiteError
 from pytest_kick.grid import as_list, expand
 from pytest_kick.registry import FAMILIES, METHODS, PROBES, did_you_mean
-from pytest_kick.spec import (
-    DTYPES,
-    FAMILY_SCOPES,
-    MAX_CELL,
-    NAME_RULE,
-    Case,
-    CompressionSpec,
-    ModelSpec,
-    is_name,
-)
+from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
@@ -76,14 +67,14 @@ def check_together(suites: Iterable[Suite]) -> None:
     """Check that suites can run side by side: what is called alike must be one thing, since ids and baselines go by name.
 
     Raises:
-        SuiteError: two suites share a name; or use one name for two models or for two facts files.
+        SuiteError: two suites share a name; or use one name for two models, or one shelf for different facts or probes.
     """
     seen: dict[tuple[str, str], tuple[object, Suite]] = {}
     for suite in suites:
         named: dict[tuple[str, str], object] = {("name", suite.name): suite.path}
         for case in suite.cases:
             named["models", case.model.name] = case.model
-            named["facts", Path(case.facts).name] = case.facts
+            named["facts", case.shelf] = (case.facts, case.sample, case.probes)
         for (field, name), thing in named.items():
             first, other = seen.setdefault((field, name), (thing, suite))
             if first != thing:
@@ -235,14 +226,15 @@ class _Reader:
         names = self.typed(self.data, "probes", list, ["facts"])
         if not names:
             raise self.fail(names, "at least one probe", 'Write `probes = ["facts"]`.', field="probes")
-        for name in names:
-            PROBES.get(name, self.where)
+        for name, model in itertools.product(names, self.models()):
+            if model.family not in (able := PROBES.get(name, self.where).families):
+                raise self.fail([name, model.name], f"a model of family {' or '.join(able)}", field="probes")
         return tuple(dict.fromkeys(names))
 
     def sample(self) -> int:
-        if (n := self.typed(self.data, "sample", int, 0)) < 0:
-            raise self.fail(n, "a number of facts, 0 for all", field="sample")
-        return int(n)
+        if (n := int(self.typed(self.data, "sample", int, 0))) >= 0:
+            return n
+        raise self.fail(n, "a number of facts, 0 for all", field="sample")
 
     def facts(self) -> str:
         name: str = self.typed(self.data, "facts", str, "")

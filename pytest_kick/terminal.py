@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,6 +64,8 @@ class Terminal:
         outcome: dict[str, Any] | None = getattr(report, "kick", None) or self._lost(report)
         if outcome is None:
             return
+        if outcome["id"] not in self.session.by_id:  # of a directory that only the workers have collected
+            self.session.add_directory(self.config.rootpath / Path(report.nodeid.partition("::")[0]).parent)
         skipped = report.skipped and not hasattr(report, "wasxfail")
         self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": skipped, "stage": report.when}
         if self.live and time.monotonic() - self.shown > _EVERY_SECONDS:

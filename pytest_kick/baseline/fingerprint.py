@@ -37,6 +37,7 @@ class Difference:
 def build_fingerprint(
     *,
     weights: str,
+    architecture: str,
     tokenizer: str,
     compression: CompressionSpec,
     scores: Iterable[ProbeScore],
@@ -46,6 +47,7 @@ def build_fingerprint(
 
     Args:
         weights: hash of the dense tensors.
+        architecture: hash of what else decides what the model computes: its configuration and stored buffers.
         tokenizer: hash of the tokenizer.
         compression: what was asked for; parameters are written out with the defaults, so that a default that changes blocks too.
         scores: of each probe: its examples, version and settings block.
@@ -63,7 +65,7 @@ def build_fingerprint(
         }
         for step in compression.steps
     ]
-    blocking: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "compression": steps}
+    blocking: dict[str, Any] = {"weights": weights, "architecture": architecture, "tokenizer": tokenizer, "compression": steps}
     for score in scores:
         blocking[f"{score.probe}.examples"] = examples_digest(score.examples)
         blocking[f"{score.probe}.version"] = score.version

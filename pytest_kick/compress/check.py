@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from pytest_kick.compress.prune import asked_zeros
 from pytest_kick.compress.quantize import QMAX, QMIN
@@ -14,13 +15,12 @@ from pytest_kick.errors import CompressionError
 from pytest_kick.registry import METHODS
 
 if TYPE_CHECKING:
-    import torch
-
     from pytest_kick.compress.targets import Target, Targets
     from pytest_kick.spec import CompressionStep
 
 STRUCTURED = frozenset({"ln_structured", "random_structured"})
 _NONE_LEFT = np.uint32(2**32 - 1)
+SMALLEST = 1e-4  # torchao clamps the scale of rows with smaller weights, which then use fewer codes
 _OFF_GRID = 1e-3  # of a step: float32 rounding leaves a product code * scale at most 128 * 2**-23 of a step off
 
 
@@ -163,6 +163,8 @@ def _check_grids(targets: Targets, step: CompressionStep, before: dict[str, torc
     _refuse(step, missing, "got no grid recorded", "one per matrix", "The method left these modules out")
     wrong = [t.matrix.name for t in targets.items if not _on_grid(t, before[t.matrix.name], targets.grids[t.matrix.name])]
     _refuse(step, wrong, "got weights off their int8 grid", "the nearest of its 256 values", "Correct the method")
+    narrow = [t.matrix.name for t in targets.items if not _fills(t, before[t.matrix.name], targets.grids[t.matrix.name])]
+    _refuse(step, narrow, "got a grid wider than its weights, so fewer than 8 bits", "codes up to 127", "Correct the scales")
     met = [name for name, c in counts.items() if not c.changed]
     return (f"{len(met)} of {len(counts)} matrices lay on this grid before",) if met else ()
 
@@ -174,6 +176,16 @@ def _on_grid(target: Target, before: torch.Tensor, scale: torch.Tensor) -> bool:
     low, high = (float(end) for end in whole.aminmax())
     moved = float((target.weight - before).div_(scale).abs_().max())
     return float(codes.sub_(whole).abs_().max()) <= _OFF_GRID and moved <= 0.5 + _OFF_GRID and low >= QMIN and high <= QMAX
+
+
+def _fills(target: Target, before: torch.Tensor, scale: torch.Tensor) -> bool:
+    """Say whether the largest weight of each grid has the largest code; weights that lay on an earlier grid keep that one's scale."""
+    over = (1,) if scale.numel() > 1 else (0, 1)
+    if torch.equal(target.weight, before):
+        return True
+    top = (target.weight.abs().amax(over, keepdim=True) / scale).round()
+    alive = before.abs().amax(over, keepdim=True) > SMALLEST
+    return bool((top[alive.expand_as(top)] >= QMAX).all())
 
 
 def _met(counts: dict[str, Count], names: list[str]) -> tuple[str, ...]:

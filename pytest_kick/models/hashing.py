@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _DIGEST_BYTES = 16
+_INCIDENTAL = frozenset(
+    {"_name_or_path", "architectures", "dtype", "quantization_config", "torch_dtype", "transformers_version", "use_cache"}
+)
+"""Keys of a configuration that do not change what a forward pass of the dense model computes."""
 
 
 def tensors_hash(tensors: Iterable[torch.Tensor]) -> str:
@@ -46,4 +50,18 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         for setting in ("padding", "truncation", "version"):
             content["backend"].pop(setting, None)
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def architecture_hash(module: PreTrainedModel, parameters: Container[str]) -> str:
+    """Return the blake2b hash of a model's configuration, as far as it differs from its defaults, and of its stored buffers.
+
+    Args:
+        module: the model.
+        parameters: names in its state that are parameters, hashed elsewhere.
+    """
+    config = {key: value for key, value in module.config.to_diff_dict().items() if key not in _INCIDENTAL and not key.startswith("_")}
+    state = module.state_dict()
+    buffers = sorted(name for name in state if name not in parameters)
+    text = json.dumps([config, buffers], sort_keys=True, default=str) + tensors_hash(state[name].cpu() for name in buffers)
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()

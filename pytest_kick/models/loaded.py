@@ -77,6 +77,11 @@ class LoadedModel:
         """Return the hash of the dense float32 tensors: of the values, whatever files they came from."""
         return hashing.tensors_hash(self._dense[name] for name in sorted(self._dense))
 
+    @cached_property
+    def architecture_hash(self) -> str:
+        """Return the hash of what decides the forward pass besides the parameters: the configuration and the stored buffers."""
+        return hashing.architecture_hash(self.module, self._aliases)
+
     def dense(self, name: str) -> torch.Tensor:
         """Return the dense float32 value of a parameter, memory-mapped: never write to it.
 

@@ -48,7 +48,7 @@ def check_budget(
         raise KickError(msg)
     estimate, decide = _decider(budget, record)
     interval, word = decide(pairs, confidence)
-    if record.lossless:
+    if record.lossless and (budget.kind != "retention" or budget.limit <= 1):
         # Equal in every answer and score: there is no loss to be uncertain about.
         word = RETAINED
     n_more = _n_more(budget, record, pairs, confidence, decide) if word == INCONCLUSIVE else None

@@ -108,8 +108,8 @@ def _retention(
     worst: tuple[GroupLoss, ...],
 ) -> Retention:
     floor = float(score.floors[metric])
-    judgeable = stats.judgeable(pairs, floor, confidence)
-    interval = stats.retention_interval(pairs, floor, confidence)
+    judgeable = floor < 1 and stats.judgeable(pairs, floor, confidence)  # 1: ten answers or fewer are all among the first ten
+    interval = stats.retention_interval(pairs, floor, confidence) if judgeable else stats.Interval(low=-math.inf, high=math.inf)
     return Retention(
         probe=score.probe,
         metric=metric,

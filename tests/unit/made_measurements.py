@@ -85,6 +85,11 @@ def make_measurement(
         compression=CompressionReport(steps=(step,) if compression.steps else (), n_body=200, n_total=300),
         timing=Timing(seconds={"load": 1.5, "compress": 0.25, "check": 0.05, "evaluate": 4.0}),
         fingerprint=build_fingerprint(
-            weights=weights, tokenizer="b" * 64, compression=compression, scores=scores, noted=noted or {"torch": "2.13.0"}
+            weights=weights,
+            architecture="a" * 32,
+            tokenizer="b" * 64,
+            compression=compression,
+            scores=scores,
+            noted=noted or {"torch": "2.13.0"},
         ),
     )

@@ -345,7 +345,9 @@ def test_differences_name_nested_fields() -> None:
 def test_defaults_are_part_of_the_fingerprint() -> None:
     """A parameter is written out with its default, so a default that changes in a later version blocks."""
     step = CompressionStep(method="random_unstructured", scope="ffn", level=0.2)
-    blocking = build_fingerprint(weights="w", tokenizer="t", compression=CompressionSpec(steps=(step,)), scores=(), noted={})["blocking"]
+    blocking = build_fingerprint(
+        weights="w", architecture="a", tokenizer="t", compression=CompressionSpec(steps=(step,)), scores=(), noted={}
+    )["blocking"]
     assert blocking["compression"] == [{"method": "random_unstructured", "scope": "ffn", "level": 0.2, "params": {"seed": 0}}]
 
 

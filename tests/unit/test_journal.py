@@ -118,11 +118,13 @@ def test_a_disk_that_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_old_runs_are_removed(tmp_path: Path) -> None:
-    """The latest runs stay, older ones go; a file among them is left alone."""
+    """The latest runs stay, older ones go unless one may still be running; a file among them is left alone."""
     for i in range(KEPT_RUNS + 3):
         (tmp_path / "runs" / f"2026010{i}-000000-1").mkdir(parents=True)
+        if i:  # the first was written to a moment ago
+            os.utime(tmp_path / "runs" / f"2026010{i}-000000-1", (0, 0))
     (tmp_path / "runs" / "note").touch()
     Journal(tmp_path, "x").prune()
     kept = sorted(path.name for path in (tmp_path / "runs").iterdir() if path.is_dir())
-    assert kept == [f"2026010{i}-000000-1" for i in range(3, KEPT_RUNS + 3)]
+    assert kept == [f"2026010{i}-000000-1" for i in (0, *range(3, KEPT_RUNS + 3))]
     assert (tmp_path / "runs" / "note").is_file()

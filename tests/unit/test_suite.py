@@ -227,7 +227,12 @@ def test_suites_go_together(tmp_path: Path) -> None:
         (tmp_path / "suites" / folder / "f.jsonl").touch()
     write(tmp_path, HEAD + 'facts = "x/f.jsonl"\n', "a")
     write(tmp_path, HEAD + 'facts = "y/f.jsonl"\n', "b")
-    with pytest.raises(KickError, match=r"b\.toml: facts: got 'f\.jsonl', which is another one in"):
+    with pytest.raises(KickError, match=r"b\.toml: facts: got '[a-z-]+--f', which is another one in"):
+        read_suites(tmp_path / "suites")
+    (tmp_path / "suites" / "n7.jsonl").touch()
+    write(tmp_path, HEAD + 'facts = "n7.jsonl"\n', "a")
+    write(tmp_path, HEAD + "sample = 7\n", "b")
+    with pytest.raises(KickError, match=r"b\.toml: facts: got '[a-z-]+--n7', which is another one in"):
         read_suites(tmp_path / "suites")
 
 

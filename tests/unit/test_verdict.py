@@ -378,3 +378,34 @@ def test_losing_one_more_never_helps(lost: int, gained: int, limit: float) -> No
     budget = replace(RETENTION, limit=limit)
     words = [against_dense(pruned(n=200, lost=lost + more, gained=gained), budget, n=200).checks[0].word for more in (0, 1)]
     assert order.index(words[0]) <= order.index(words[1])
+
+
+def test_a_floor_of_one_leaves_the_other_outcomes_judged() -> None:
+    """Among ten answers or fewer even knowing nothing has p10: that outcome cannot be judged, and the budget on p1 still is."""
+    now = pruned(lost=4)
+    right = np.ones(N, np.bool_)
+    floors = {"p1": 0.25, "p10": 1.0}
+    score = replace(now.scores[0], floors=floors, examples=with_p10(now.scores[0].examples, right))
+    dense = {"facts": with_p10(reference(N, right=N * 2 // 5)["facts"], right)}
+    verdict = judge(replace(now, scores=(score,)), dense=dense, stored=None, budgets=(RETENTION,))
+    assert verdict.word == "RETAINED"
+    record = verdict.retention("facts", "p10")
+    assert record is not None
+    assert not record.judgeable
+    budget = Budget(probe="facts", metric="p10", kind="retention", limit=0.9)
+    with pytest.raises(KickError, match="COULD NOT MEASURE"):
+        judge(replace(now, scores=(score,)), dense=dense, stored=None, budgets=(budget,))
+
+
+def with_p10(examples: Examples, right: np.ndarray) -> Examples:
+    """Return examples with one more outcome."""
+    return replace(examples, arrays={**examples.arrays, "p10": right})
+
+
+def test_lossless_is_not_better_than_dense() -> None:
+    """A budget that asks for more than the dense model knows is not met by the dense model itself."""
+    now = make_measurement(outcomes(N, right=N * 2 // 5), compression=L1, dtype="float32", seed=0)
+    budget = Budget(probe="facts", metric="p1", kind="retention", limit=1.3)
+    verdict = judge(now, dense={"facts": now.scores[0].examples}, stored=None, budgets=(budget,))
+    assert verdict.lossless
+    assert verdict.word == "FORGOT"

@@ -197,6 +197,14 @@ def coarse(targets: Targets, step: CompressionStep) -> None:
         item.weight.copy_(quantize.to_grid(item.weight, 2 * scale).float() * 2 * scale)
 
 
+def sixteenth(targets: Targets, step: CompressionStep) -> None:
+    """Record the grid it rounds to, one of 4 bits."""
+    del step
+    for item in targets.items:
+        targets.grids[item.matrix.name] = scale = 16 * quantize.row_scale(item.weight)
+        item.weight.copy_(quantize.to_grid(item.weight, scale).float() * scale)
+
+
 def forgets_one(targets: Targets, step: CompressionStep) -> None:
     """Quantize all but the first."""
     quantize.dynamic_int8(Targets(items=targets.items[1:], n_body=0, n_attention=0, grids=targets.grids), step)
@@ -218,6 +226,7 @@ def infinite(targets: Targets, step: CompressionStep) -> None:
     ("method", "text"),
     [
         (coarse, "gate_proj.* and 3 more: got weights off their int8 grid"),
+        (sixteenth, "gate_proj.* and 3 more: got a grid wider than its weights, so fewer than 8 bits"),
         (forgets_one, r"model\.layers\.0\.mlp\.gate_proj: got no grid recorded"),
         (only_claims, "got weights off their int8 grid"),
         (infinite, r"model\.layers\.0\.mlp\.down_proj: got NaN or infinite"),

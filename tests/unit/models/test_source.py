@@ -160,7 +160,6 @@ def test_directories_and_shipped_models_are_where_they_are(tmp_path: Path, monke
         ("path:/nonesuch/x.gguf", r"path: got '/nonesuch/x.gguf', expected"),
         ("shipped:nonesuch", r"model 'm': shipped: got 'nonesuch', expected a model inside the package. See kick list models."),
         ("shipped:../facts", r"shipped: got '../facts', expected"),
-        ("shipped:", r"shipped: got '', expected"),
         ("hub:a/b/c", r"model 'm': source: got 'a/b/c', expected org/name or org/name@revision. Correct it."),
         ("pypi:nonesuch", r"model 'm': source: got 'nonesuch', expected dist==version#file"),
     ],

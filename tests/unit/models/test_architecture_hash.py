@@ -1,0 +1,31 @@
+"""What a model computes depends on its configuration too: it has a hash of its own, and a changed one makes stored runs stale."""
+
+from __future__ import annotations
+
+from tiny_models import make_module
+
+from pytest_kick.models.hashing import architecture_hash
+
+
+def test_a_changed_setting_changes_the_hash() -> None:
+    """The same weights under another normalisation constant are another model; its name and dtype on disk are not."""
+    module = make_module("llama")
+    names = dict(module.named_parameters(remove_duplicate=False))
+    before = architecture_hash(module, names)
+    assert architecture_hash(make_module("llama"), names) == before
+    module.config.name_or_path = "elsewhere"
+    module.config.use_cache = not module.config.use_cache
+    assert architecture_hash(module, names) == before
+    module.config.rms_norm_eps *= 10
+    assert architecture_hash(module, names) != before
+
+
+def test_stored_buffers_count() -> None:
+    """A buffer that checkpoints store decides the output as a parameter does."""
+    module = make_module("llama")
+    names = dict(module.named_parameters(remove_duplicate=False))
+    before = architecture_hash(module, names)
+    module.register_buffer("offset", module.lm_head.weight[0].detach().clone())
+    with_buffer = architecture_hash(module, names)
+    module.offset += 1
+    assert len({before, with_buffer, architecture_hash(module, names)}) == 3
