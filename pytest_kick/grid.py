@@ -161,6 +161,9 @@ def _range(where: str, field: str, table: Mapping[str, Any]) -> list[float]:
     if last - first > step * _MAX_LEVELS:
         msg = f"{where}: {field}: got {dict(table)!r}, expected at most {_MAX_LEVELS} levels. Widen the step."
         raise SuiteError(msg)
+    if (last - first) % step:
+        msg = f"{where}: {field}: got {dict(table)!r}, expected steps that end at `to`. Change the step or the end."
+        raise SuiteError(msg)
     return [float(first + i * step) for i in range(int((last - first) / step) + 1)]
 
 

@@ -108,8 +108,16 @@ def from_document(document: Mapping[str, Any], examples: Mapping[str, Examples])
         compression=CompressionReport(**{**compression, "steps": steps}),
         timing=Timing(**document["timing"]),
         fingerprint={kind: dict(document["fingerprint"][kind]) for kind in ("blocking", "noted")},
-        noise_floor={probe: dict(metrics) for probe, metrics in document["noise_floor"].items()},
+        noise_floor={probe: {name: _share(value) for name, value in found.items()} for probe, found in document["noise_floor"].items()},
     )
+
+
+def _share(value: object) -> float:
+    """Return a noise floor as it is: a fraction below one half; a larger one would excuse any loss."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 0.5:  # noqa: PLR2004 - one half
+        msg = f"noise_floor: got {value!r}, expected a fraction in [0, 0.5)"
+        raise TypeError(msg)
+    return float(value)
 
 
 def measured_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -77,6 +77,23 @@ def count_changes(before: Float32, after: Float32) -> Count:
     )
 
 
+def check_level(targets: Targets, step: CompressionStep) -> None:
+    """Check, before a pruning step, that its level asks for anything.
+
+    Raises:
+        CompressionError: it comes to less than one weight, or one line of a structured method, in every matrix of the scope.
+    """
+    if step.method == "l1_global":
+        asked = asked_zeros(targets, step)
+    elif step.method in STRUCTURED:
+        asked = max(exact_count(step.level, item.matrix.shape[0 if step.param("dim") == "rows" else 1]) for item in targets.items)
+    else:
+        asked = max(exact_count(step.level, item.matrix.n) for item in targets.items)
+    if step.level and not asked:
+        names = [item.matrix.name for item in targets.items]
+        _refuse(step, names, "got a level that is less than one weight or line", "something to remove", "Raise the level")
+
+
 def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[tuple[Count, ...], tuple[str, ...]]:
     """Check one step on the float32 master.
 

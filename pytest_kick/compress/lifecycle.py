@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pytest_kick.compress import int8
-from pytest_kick.compress.check import STRUCTURED, Count, check_step
+from pytest_kick.compress.check import STRUCTURED, Count, check_level, check_step
 from pytest_kick.compress.outside import Outside
 from pytest_kick.compress.targets import Method, Target, Targets
 from pytest_kick.errors import CompressionError, KickError
@@ -123,6 +123,8 @@ def _run(cell: _Cell, step: CompressionStep) -> StepReport:
     targets = _targets(cell, chosen)
     before = {m.name: _before(cell.model, m, earlier) for m in chosen}
     outside = Outside(cell.model, chosen, cell.matrices, cell.touched)
+    if info.level == "sparsity":
+        check_level(targets, step)
     _call(load_target(info.target), targets, step)
     for item in targets.items:
         _write_back(cell.model.module, item)

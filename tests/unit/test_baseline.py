@@ -121,6 +121,18 @@ def test_recording_the_same_again_changes_no_file(store: BaselineStore) -> None:
     assert store.read("m", "float32", "dense").recorded == "2027-01-01"
 
 
+@pytest.mark.parametrize("floor", [1e9, 0.5, -1, float("nan"), "x", True])
+def test_a_noise_floor_that_would_excuse_anything_is_refused(store: BaselineStore, floor: object) -> None:
+    """A stored noise floor is a fraction below one half; another would switch REGRESSED off, so the file is not read."""
+    store.write(make_measurement(RIGHT), "m", noise_floor={"facts": {"p1": 0.004}})
+    path = store.path("m", "float32", "dense")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["noise_floor"] = {"facts": {"p1": floor}}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(BaselineError, match=r"noise_floor: got|not JSON|NaN"):
+        store.read("m", "float32", "dense")
+
+
 def test_the_noise_floor_outlives_a_new_outcome_but_not_another_model(store: BaselineStore) -> None:
     """It was measured for these weights and examples: it is kept for them, and dropped with them."""
     store.write(make_measurement(~RIGHT), "m")
