@@ -3,10 +3,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_kick.errors import KickError
+from pytest_kick.errors import KickError, SuiteError
 from pytest_kick.grid import expand
 from pytest_kick.registry import METHODS
 from pytest_kick.spec import SCOPES, CompressionSpec, is_name, is_scope_pattern, scope_slug
@@ -75,12 +76,16 @@ def test_patterns_are_told_apart(one: str, other: str) -> None:
 
 @given(st.integers(0, 99), st.integers(1, 30), st.integers(0, 99))
 def test_ranges_hit_the_decimals(first: int, step: int, length: int) -> None:
-    """Each level of a range is the float that its decimal reads as, ends included, none beyond."""
+    """Each level of a range is the float that its decimal reads as, ends included; a range that misses its end is refused."""
     last = min(99, first + length)
     table = {
         "method": "l1_global",
         "sparsity": {"from": float(f"0.{first:02}"), "to": float(f"0.{last:02}"), "step": float(f"0.{step:02}")},
     }
+    if (last - first) % step:
+        with pytest.raises(SuiteError, match="expected steps that end at `to`"):
+            expand("here", table)
+        return
     found = [spec.steps[0].level for spec in expand("here", table)]
     assert found == [float(f"0.{level:02}") for level in range(first, last + 1, step)]
 
