@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,8 +172,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = raised.getrepr(style="value", chain=False)
         report.longrepr.reprcrash.message = text.partition("\n")[0]
     return report
-
-
-def main() -> None:
-    """Say how to run this, when somebody runs the module."""
-    sys.exit("pytest-kick is a pytest plugin: run `pytest suites/ -n 4`, or `kick --help`.")

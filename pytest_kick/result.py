@@ -31,7 +31,7 @@ class Examples:
         groups: `(n,)` unicode array: the relation (subject, category) of each example.
         hashes: `(n,)` uint32: content hash of each example (prompt, answer, aliases, answer space).
         arrays: named arrays of length n. Boolean arrays are outcomes that a budget can name (`p1`, `free_p1`, ...); the others are
-            scores (`gold_logprob`, `margin`, nats, float32) or answers (`predicted`: int32 index into the answer space, -1 none).
+            scores (`gold_logprob`, `margin`, nats, float16) or answers (`predicted`: int32 index into the answer space, -1 none).
     """
 
     ids: Array
