@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_kick.result import Examples, ProbeScore
     from pytest_kick.spec import CompressionSpec
 
+PROBE_FIELDS = ("examples", "version", "settings")
+"""What the fingerprint says of each probe, as `probe.field`."""
+
 _SHOWN = 40
 _HASH_SHOWN = 12
 
@@ -67,9 +70,8 @@ def build_fingerprint(
     ]
     blocking: dict[str, Any] = {"weights": weights, "architecture": architecture, "tokenizer": tokenizer, "compression": steps}
     for score in scores:
-        blocking[f"{score.probe}.examples"] = examples_digest(score.examples)
-        blocking[f"{score.probe}.version"] = score.version
-        blocking[f"{score.probe}.settings"] = dict(score.settings)
+        said = (examples_digest(score.examples), score.version, dict(score.settings))
+        blocking |= {f"{score.probe}.{part}": value for part, value in zip(PROBE_FIELDS, said, strict=True)}
     fingerprint: dict[str, dict[str, Any]] = json.loads(json.dumps({"blocking": blocking, "noted": dict(noted)}))
     return fingerprint
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_kick.baseline.fingerprint import Difference, differences
+from pytest_kick.baseline.fingerprint import PROBE_FIELDS, Difference, differences
 from pytest_kick.errors import BaselineError, KickError, StaleBaselineError
 from pytest_kick.result import CompressionReport, Examples, ProbeScore, StepReport, Timing
 
@@ -151,19 +151,13 @@ def check_fresh(baseline: Baseline, measurement: Measurement, *, sampled: bool =
     if baseline.cell not in {measurement.cell, "dense"}:
         msg = f"baseline {baseline.name}: cell: got {baseline.cell!r}, expected {measurement.cell!r} or 'dense'. Read the right file."
         raise BaselineError(msg)
-    # A probe that this run does not use is not compared.
-    probes = {score.probe for score in measurement.scores}
-    skipped = [f"{score.probe}." for score in baseline.scores if score.probe not in probes]
-    if sampled:
-        skipped += [f"{probe}.examples" for probe in probes]
-    if baseline.cell != measurement.cell:
-        skipped.append("compression")
     found = [Difference(field="dtype", old=baseline.dtype, new=measurement.dtype)] if baseline.dtype != measurement.dtype else []
-    found += [
-        difference
-        for difference in differences(baseline.fingerprint["blocking"], measurement.fingerprint["blocking"])
-        if not difference.field.startswith(tuple(skipped))
-    ]
+    skipped = _not_compared(baseline, measurement, sampled=sampled)
+    stored, now = (
+        {name: value for name, value in blocking.items() if name not in skipped}
+        for blocking in (baseline.fingerprint["blocking"], measurement.fingerprint["blocking"])
+    )
+    found += differences(stored, now)
     shown = [str(difference) for difference in found]
     if sampled:
         shown += [change for score in measurement.scores if (change := _changed_example(baseline, score))]
@@ -173,6 +167,19 @@ def check_fresh(baseline: Baseline, measurement: Measurement, *, sampled: bool =
         fix = f"record it again: {command}." if command else "record it again with --kick-update."
         msg = f"baseline {baseline.name} ({baseline.recorded}): {what}. It measured something else; if the change is meant, {fix}"
         raise StaleBaselineError(msg)
+
+
+def _not_compared(baseline: Baseline, measurement: Measurement, *, sampled: bool) -> set[str]:
+    """Return the blocking fields, by their whole names, that say nothing about what is compared.
+
+    Those of a probe that this run does not use; the digest of all examples where it asks a sample; the compression where the
+    stored run is the dense one.
+    """
+    probes = {score.probe for score in measurement.scores}
+    skipped = {f"{s.probe}.{part}" for s in baseline.scores if s.probe not in probes for part in PROBE_FIELDS}
+    if sampled:
+        skipped |= {f"{probe}.examples" for probe in probes}
+    return skipped | ({"compression"} if baseline.cell != measurement.cell else set())
 
 
 def _changed_example(baseline: Baseline, score: ProbeScore) -> str:

@@ -411,6 +411,21 @@ def test_a_changed_compression_parameter_blocks(store: BaselineStore) -> None:
         check_fresh(store.read("m", "float32", L1.id), now)
 
 
+def test_a_probe_left_out_takes_no_other_with_it(tmp_path: Path) -> None:
+    """Names that begin alike are told apart: `facts` does not excuse `facts.v2`, nor the dense model a probe `compression`."""
+    store = BaselineStore(tmp_path)
+    examples = make_examples(RIGHT)
+    plain, longer = make_score(examples), make_score(examples, probe="facts.v2")
+    store.write(make_measurement(scores=(plain, longer)), "m")
+    check_fresh(store.read("m", "float32", "dense"), make_measurement(scores=(longer,)))
+    assert "facts.v2.version: 1 -> 2." in stale(store, make_measurement(scores=(replace(longer, version=2),)))
+    unlucky = make_score(examples, probe="compression")
+    store.write(make_measurement(scores=(unlucky,)), "m")
+    check_fresh(store.read("m", "float32", "dense"), make_measurement(scores=(unlucky,), compression=L1))
+    changed = make_measurement(scores=(replace(unlucky, version=2),), compression=L1)
+    assert "compression.version: 1 -> 2." in stale(store, changed)
+
+
 def test_a_sample_is_compared_example_by_example(store: BaselineStore) -> None:
     """With `sampled`, the ids of the sample must be stored with the same hashes; without it the digest differs."""
     whole = make_examples(RIGHT)
