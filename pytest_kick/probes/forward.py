@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_kick.probes.head import ScoredHead
     from pytest_kick.probes.prepare import Prepared
 
+    Start = tuple[Ints, torch.Tensor]
     Block = tuple[Ints, Ints, torch.Tensor]
 
 CALL_TOKENS = 48  # a pass costs about as much as this many tokens more (weights are repacked): less padding is worth no pass
@@ -63,8 +64,11 @@ class Forward(Protocol):
 
     work: Work
 
-    def start(self, facts: Ints) -> torch.Tensor:
-        """Return the logits at the answer of facts `(B,)`: `(B, vocabulary)` float32; later calls mean facts by their place here."""
+    def start(self, facts: Ints) -> Iterator[Start]:
+        """Yield places `(M,)` in `facts` and the float32 logits at their answers `(M, vocabulary)`; later calls mean facts by place.
+
+        Logits are good until the next step of the iteration, here as below.
+        """
 
     def expand(self, fact: Ints, node: Ints) -> Iterator[Block]:
         """Yield places `(M,)`, nodes `(M,)` and the logits after them `(M, vocabulary)`, for each pair of a place and a node."""

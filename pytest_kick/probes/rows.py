@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_kick.probes.forward import Block
+    from pytest_kick.probes.forward import Block, Start
 
 
 class MaskForward(ForwardBase):
@@ -24,14 +24,14 @@ class MaskForward(ForwardBase):
 
     __slots__ = ()
 
-    def start(self, facts: Ints) -> torch.Tensor:
+    def start(self, facts: Ints) -> Iterator[Start]:
         """Run the sentences; see `Forward`."""
         rows, lengths = self._prompts(facts)
         scored = np.arange(len(facts)) * rows.shape[1] + self.prepared.marks[facts]
         here = np.arange(rows.shape[1])[None] < lengths[:, None]
         logits, _ = self.head.run(self._tensor(scored), input_ids=self._tensor(rows), attention_mask=self._tensor(here.astype(np.int64)))
         self.work.add(int(lengths.sum()), rows.size, len(facts))
-        return logits
+        yield np.arange(len(facts)), logits
 
     def expand(self, fact: Ints, node: Ints) -> Iterator[Block]:
         """Yield nothing: an answer is one token."""
@@ -44,11 +44,11 @@ class RowForward(ForwardBase):
 
     __slots__ = ()
 
-    def start(self, facts: Ints) -> torch.Tensor:
+    def start(self, facts: Ints) -> Iterator[Start]:
         """Run the prompts; see `Forward`."""
         self._facts = facts
         rows, lengths = self._prompts(facts)
-        return self._call(rows, lengths, np.arange(len(facts)) * rows.shape[1] + lengths - 1)
+        yield np.arange(len(facts)), self._call(rows, lengths, np.arange(len(facts)) * rows.shape[1] + lengths - 1)
 
     def expand(self, fact: Ints, node: Ints) -> Iterator[Block]:
         """Run rows; see `Forward`."""
@@ -81,7 +81,7 @@ class SpanForward(ForwardBase):
 
     __slots__ = ("_cache", "_here")
 
-    def start(self, facts: Ints) -> torch.Tensor:
+    def start(self, facts: Ints) -> Iterator[Start]:
         """Run the encoder and the decoder's prefix; see `Forward`."""
         self._facts = facts
         rows, lengths = self._prompts(facts)
@@ -96,7 +96,7 @@ class SpanForward(ForwardBase):
         )
         self._cache = output.past_key_values
         self.work.add(int(lengths.sum()) + prefix.size, rows.size + prefix.size, len(facts))
-        return logits
+        yield np.arange(len(facts)), logits
 
     def expand(self, fact: Ints, node: Ints) -> Iterator[Block]:
         """Run rows through the decoder; see `Forward`."""

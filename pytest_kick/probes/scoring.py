@@ -58,8 +58,9 @@ class Scorer:
         space = prepared.space[facts]
         board = Board(trie, prepared.candidates[space], prepared.gold[facts], self._lengths(space))
         spellings = Spellings(trie, prepared.spellings[facts])
-        logits = self._forward.start(facts)
-        constant = self._record(board, spellings, np.arange(len(facts)), trie.roots[space], logits)
+        constant = np.zeros(len(facts), np.bool_)
+        for places, logits in self._forward.start(facts):
+            constant[places] = self._record(board, spellings, places, trie.roots[space[places]], logits)
         width = FIRST_WIDTH
         wanted = np.concatenate([board.wanted(width), spellings.wanted(ends=bool(len(prepared.continues)))], 1)
         fact, node = np.unique(wanted, axis=1)
@@ -81,26 +82,39 @@ class Scorer:
         return np.asarray(counts, np.float64)
 
     def _record(self, board: Board, spellings: Spellings, fact: Ints, node: Ints, logits: torch.Tensor) -> Array:
-        """Note what logits `(M, vocabulary)` after nodes say of the nodes' children; return `(M,)` whether they are all equal."""
-        trie, continues = self._prepared.trie, self._prepared.continues
-        logprobs = torch.log_softmax(logits, -1)
+        """Note what logits `(M, vocabulary)` after nodes say of the nodes' children; return `(M,)` whether they are all equal.
+
+        The logits are overwritten.
+        """
+        trie = self._prepared.trie
+        logprobs = torch.log_softmax(logits, -1, out=logits)
         least = logprobs.amin(-1)
         if not bool(torch.isfinite(least).all()):
             msg = f"probe facts: {self._where}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
             raise ProbeError(msg)
-        top = logprobs.topk(min(BEYOND, logprobs.shape[-1]), -1)
         parent, child = trie.expand_children(node)
         rows = torch.from_numpy(parent).to(logits.device)
         tokens = torch.from_numpy(trie.tokens[child]).to(logits.device)
-        values = logprobs[rows, tokens]
+        board.record(fact[parent], child, logprobs[rows, tokens].double().cpu().numpy())
+        spelled = spellings.reads(fact, node)
+        if spelled.any():
+            kept = torch.from_numpy(np.flatnonzero(spelled)).to(logits.device)
+            self._record_ranks(spellings, fact[spelled], node[spelled], logprobs[kept])
+        return np.asarray((least == logprobs.amax(-1)).cpu().numpy())
+
+    def _record_ranks(self, spellings: Spellings, fact: Ints, node: Ints, logprobs: torch.Tensor) -> None:
+        """Note at which ranks the children of nodes stand in log-probabilities `(M, vocabulary)`."""
+        trie, continues = self._prepared.trie, self._prepared.continues
+        top = logprobs.topk(min(BEYOND, logprobs.shape[-1]), -1)
+        parent, child = trie.expand_children(node)
+        rows = torch.from_numpy(parent).to(logprobs.device)
+        values = logprobs[rows, torch.from_numpy(trie.tokens[child]).to(logprobs.device)]
         ranks = (top.values[rows] >= values[:, None]).sum(1)
-        board.record(fact[parent], child, values.double().cpu().numpy())
         # A token outside the top has a rank of its own; all that matters is that it lies beyond the last cut.
         inside = (values >= top.values[:, -1][rows]).cpu().numpy()
         spellings.record(fact[parent], child, np.where(inside, ranks.cpu().numpy(), BEYOND))
         if len(continues):
             spellings.record_stops(fact, node, ~continues[top.indices[:, 0].cpu().numpy()])
-        return np.asarray((least == top.values[:, 0]).cpu().numpy())
 
     def _outcomes(self, board: Board, spellings: Spellings, facts: Ints, constant: Array) -> dict[str, Array]:
         ranked = board.result()

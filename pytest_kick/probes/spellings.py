@@ -32,6 +32,13 @@ class Spellings:
         self._stops = np.zeros((len(spellings), self._n + 1), np.bool_)
         self._spellings = spellings
         self._paths = np.where((spellings >= 0)[:, :, None], trie.paths[spellings], self._n)
+        self._read = np.zeros((len(spellings), self._n + 1), np.bool_)
+        np.put_along_axis(self._read, self._paths.reshape(len(spellings), -1), values=True, axis=1)
+        self._read[:, trie.roots] = True
+
+    def reads(self, fact: Ints, node: Ints) -> NDArray[np.bool_]:
+        """Return `(K,)`: whether what follows a node matters to a spelling of its fact: a root, or a node of one."""
+        return np.asarray(self._read[fact, node])
 
     def record(self, fact: Ints, node: Ints, rank: Ints) -> None:
         """Note ranks, `(K,)` from 1, of nodes among all tokens that could stand in their place; a tie counts against them."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_kick.models.loaded import LoadedModel
-    from pytest_kick.probes.forward import Block
+    from pytest_kick.probes.forward import Block, Start
     from pytest_kick.probes.prepare import Prepared
 
 # Decoders whose attention takes a 4-D mask and whose positions follow `position_ids`, each tested against plain rows.
@@ -32,16 +32,20 @@ class TreeForward(ForwardBase):
 
     __slots__ = ("_cache", "_lengths", "_width")
 
-    def start(self, facts: Ints) -> torch.Tensor:
+    def start(self, facts: Ints) -> Iterator[Start]:
         """Run the prompts, in blocks of nearly one length, padded in front; see `Forward`."""
         self._facts = facts
         rows, self._lengths = self._prompts(facts)
         self._width = rows.shape[1]
-        parts = [(block, *self._prompt_block(rows[block], self._lengths[block])) for block in self._blocks(self._lengths, ROW_TOKENS)]
-        back = self._tensor(np.argsort(np.concatenate([block for block, *_ in parts])))
-        layers = zip(*(cache for *_, cache in parts), strict=True)
+        blocks, caches = [], []
+        for block in self._blocks(self._lengths, ROW_TOKENS):
+            logits, cache = self._prompt_block(rows[block], self._lengths[block])
+            blocks.append(block)
+            caches.append(cache)
+            yield block, logits
+        back = self._tensor(np.argsort(np.concatenate(blocks)))
+        layers = zip(*caches, strict=True)
         self._cache = [(torch.cat(keys)[back], torch.cat(values)[back]) for keys, values in (zip(*layer, strict=True) for layer in layers)]
-        return torch.cat([logits for _, logits, _ in parts])[back]
 
     def _prompt_block(self, rows: Ints, lengths: Ints) -> tuple[torch.Tensor, list[tuple[torch.Tensor, ...]]]:
         """Return the logits after prompts and each layer's keys and values, filled in front to the width of the batch."""

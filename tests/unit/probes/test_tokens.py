@@ -98,6 +98,23 @@ def test_the_head_is_computed_in_float32() -> None:
     np.testing.assert_allclose(found[0].numpy(), weight @ hidden, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_leaves_the_precision_of_products_as_it_was(dtype: torch.dtype) -> None:
+    """Only a bfloat16 model's head is multiplied as bfloat16; a float32 model's keeps all its digits."""
+    model = decoder()
+    with torch.no_grad():
+        model.module.lm_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    model.cast_(dtype)
+    ids = torch.tensor([[7, 8, 9, 10]])
+    with torch.inference_mode():
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        found = ScoredHead(model).run(torch.arange(4), input_ids=ids)[0].clone()
+        assert torch.backends.mkldnn.matmul.fp32_precision == before
+        hidden = model.module.model(ids).last_hidden_state[0].double()
+    exact = hidden @ model.module.lm_head.weight.double().T
+    torch.testing.assert_close(found.double(), exact, rtol=2e-6, atol=2e-6)
+
+
 def test_a_model_without_a_head_is_refused() -> None:
     """In one line."""
     model = decoder()
