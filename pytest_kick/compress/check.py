@@ -94,7 +94,7 @@ def check_level(targets: Targets, step: CompressionStep) -> None:
         _refuse(step, names, "got a level that is less than one weight or line", "something to remove", "Raise the level")
 
 
-def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[tuple[Count, ...], tuple[str, ...]]:
+def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[dict[str, Count], tuple[str, ...]]:
     """Check one step on the float32 master.
 
     Args:
@@ -103,18 +103,37 @@ def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.
         before: name of a matrix -> `(out, in)` float32 as it was.
 
     Returns:
-        The counts of each matrix, and notes for the report.
+        Name of a matrix -> what changed in it, in the order of the model, and notes for the report.
 
     Raises:
         CompressionError: NaN or infinite weights, survivors changed, counts of zeros that are not those asked, weights off their
-            grid, or nothing changed at all; names the matrices.
+            grid; names the matrices.
     """
     counts = {t.matrix.name: count_changes(before[t.matrix.name].numpy().reshape(-1), t.flat()) for t in targets.items}
     broken = [t.matrix.name for t in targets.items if counts[t.matrix.name].rewritten and not np.isfinite(t.flat()).all()]
     _refuse(step, broken, "got NaN or infinite weights", "finite ones", "Correct the method")
     pruning = METHODS.get(step.method, "step").level == "sparsity"
     notes = _check_pruning(targets, step, before, counts) if pruning else _check_grids(targets, step, before, counts)
-    return tuple(counts.values()), notes
+    return counts, notes
+
+
+def check_chain(step: CompressionStep, place: tuple[int, int], counts: dict[str, Count]) -> None:
+    """Check that a step of a chain did something: the cell's name says that it did.
+
+    A compression of one step may find its level met by the dense model itself, and then only says so.
+
+    Args:
+        step: what was asked.
+        place: its number in the chain, from 1, and the number of steps.
+        counts: name of a matrix -> what changed in it.
+
+    Raises:
+        CompressionError: no weight changed; names the step and the matrices.
+    """
+    number, n_steps = place
+    if n_steps > 1 and step.level and not any(count.changed for count in counts.values()):
+        found = f"got no weight changed by step {number} of {n_steps}, since what stood before it meets its level"
+        _refuse(step, list(counts), found, "each step of a chain to change some", "Leave the step out, or raise its level")
 
 
 def _check_pruning(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:

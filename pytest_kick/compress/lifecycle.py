@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pytest_kick.compress import int8
-from pytest_kick.compress.check import STRUCTURED, Count, check_level, check_step
+from pytest_kick.compress.check import STRUCTURED, Count, check_chain, check_level, check_step
 from pytest_kick.compress.outside import Outside
 from pytest_kick.compress.targets import Method, Target, Targets
 from pytest_kick.errors import CompressionError, KickError
@@ -73,7 +73,7 @@ def compress_(model: LoadedModel, spec: CompressionSpec) -> CompressionReport:
     """
     _PENDING.pop(model, None)
     cell = _Cell(model=model, matrices=find_matrices(model.module))
-    reports = tuple(_run(cell, step) for step in spec.steps)
+    reports = tuple(_run(cell, step, (number, len(spec.steps))) for number, step in enumerate(spec.steps, 1))
     grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
     packed = int8.pack(model.module, cell.matrices, grids)
     _PENDING[model] = _Pending(spec=spec, int8=packed, modules=cell.packed)
@@ -106,7 +106,7 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
         raise CompressionError(msg)
 
 
-def _run(cell: _Cell, step: CompressionStep) -> StepReport:
+def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepReport:
     info = METHODS.get(step.method, step.id)
     if cell.packed:
         msg = f"{step.id}: chain: got a step after weights were packed, expected quantize_dynamic to be the last. Put it last."
@@ -130,7 +130,8 @@ def _run(cell: _Cell, step: CompressionStep) -> StepReport:
         _write_back(cell.model.module, item)
     counts, more = check_step(targets, step, before)
     outside.check(cell.model, step)
-    return _report(cell, step, targets, counts, (*notes, *more))
+    check_chain(step, place, counts)
+    return _report(cell, step, targets, tuple(counts.values()), (*notes, *more))
 
 
 def _notes(model: LoadedModel, chosen: tuple[Matrix, ...]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -263,13 +264,44 @@ def test_a_later_step_leaves_earlier_ones_alone(loaded: Load, monkeypatch: pytes
 
 
 def test_pruning_again_counts_what_is_zero_already(loaded: Load) -> None:
-    """A lower level after a higher one changes nothing and says so; a higher one goes on from there."""
-    model = loaded("llama")
-    report = compress_(model, spec(("l1_global", "attention", 0.5), ("l1_global", "attention", 0.2), ("l1_global", "attention", 0.6)))
-    zeros = [step.n_zeros for step in report.steps]
-    assert zeros == [report.steps[0].n_weights * tenths // 10 for tenths in (5, 5, 6)]
-    assert report.steps[1].n_changed == 0
-    assert report.steps[1].notes == ("already more zeros than asked in 8 of 8 matrices",)
+    """A higher level goes on from the zeros of the step before; they are not counted twice."""
+    report = compress_(loaded("llama"), spec(("l1_global", "attention", 0.5), ("l1_global", "attention", 0.6)))
+    assert [step.n_zeros for step in report.steps] == [report.steps[0].n_weights * tenths // 10 for tenths in (5, 6)]
+    assert report.steps[1].n_changed == report.steps[1].n_zeros - report.steps[0].n_zeros
+
+
+@pytest.mark.parametrize("method", PRUNERS)
+@pytest.mark.parametrize("lower", [0.25, 0.5])
+def test_a_step_that_changes_nothing_is_refused(loaded: Load, method: str, lower: float) -> None:
+    """A chain whose later step finds its level met is an error that names the step and its matrices, wherever the step stands."""
+    message = (
+        rf"^{method}--attention--s{lower}: model\.layers\.0\.self_attn\.q_proj, .* and 5 more: got no weight changed by step 2 of 3, since"
+        r" what stood before it meets its level, expected each step of a chain to change some\. Leave the step out, or raise its level\.$"
+    )
+    with pytest.raises(CompressionError, match=message):
+        compress_(loaded("llama"), spec((method, "attention", 0.5), (method, "attention", lower), (method, "attention", 0.75)))
+
+
+def test_quantizing_twice_is_refused(loaded: Load) -> None:
+    """A second int8 step on the same matrices leaves them on the first one's grid: nothing changed, an error."""
+    with pytest.raises(CompressionError, match=r"^dynamic_int8--ffn--b8: .* got no weight changed by step 2 of 2"):
+        compress_(loaded("llama"), spec(("dynamic_int8", "overall", 8), ("dynamic_int8", "ffn", 8)))
+
+
+def test_a_sparse_model_may_meet_a_level_by_itself(loaded: Load) -> None:
+    """One step on a model that is sparse already changes nothing and says so; in a chain the same step is an error."""
+    dense = loaded("llama")
+    module = copy.deepcopy(dense.module)
+    with torch.no_grad():
+        for matrix in select(module, "decoder", "attention"):
+            module.get_parameter(matrix.parameter)[: matrix.shape[0] // 2] = 0
+    sparse = LoadedModel(name="sparse", family="decoder", module=module, tokenizer=dense.tokenizer)
+    (step,) = compress_(sparse, spec(("l1_global", "attention", 0.3))).steps
+    assert (step.n_changed, step.achieved) == (0, 0.5)
+    assert step.notes == ("already more zeros than asked in 8 of 8 matrices",)
+    sparse.fresh_()
+    with pytest.raises(CompressionError, match=r"^l1_global--attention--s0\.3: .* got no weight changed by step 1 of 2"):
+        compress_(sparse, spec(("l1_global", "attention", 0.3), ("dynamic_int8", "ffn", 8)))
 
 
 def test_unknown_scope(loaded: Load) -> None:
