@@ -11,11 +11,13 @@ import pytest
 from pytest_kick.errors import RegressionError
 from pytest_kick.facts import load_facts, shipped_facts
 from pytest_kick.report import failure_lines
+from pytest_kick.verdict import FORGOT, INCONCLUSIVE, REGRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kick.session import Outcome, Session
+    from pytest_kick.outcome import Outcome
+    from pytest_kick.session import Session
     from pytest_kick.spec import Case
 
 
@@ -54,7 +56,11 @@ def enforce(session: Session, outcome: Outcome) -> None:
     elif problem:
         raise RegressionError(problem)
     verdict = outcome.verdict
-    if verdict is None or not (verdict.failed or verdict.inconclusive):
+    if verdict is None:
+        return
+    word = verdict.retention_word if settings.update else verdict.word  # a stored run is replaced, a budget stands
+    failed = word in {FORGOT, REGRESSED}
+    if not failed and word != INCONCLUSIVE:
         return
     lines = failure_lines(
         verdict,
@@ -63,8 +69,9 @@ def enforce(session: Session, outcome: Outcome) -> None:
         describe=describe(outcome.case),
         recorded=outcome.recorded,
         noted=outcome.noted,
+        accepted=settings.update,
     )
-    if verdict.failed or settings.inconclusive == "fail":
+    if failed or settings.inconclusive == "fail":
         raise RegressionError("\n".join(lines))
     if settings.inconclusive == "xfail":
         pytest.xfail(lines[0])

@@ -16,7 +16,8 @@ import pytest
 
 from pytest_kick.config import Settings, add_options, read_settings
 from pytest_kick.errors import KickError, RegressionError, UsageError
-from pytest_kick.session import Outcome, Session
+from pytest_kick.outcome import Outcome
+from pytest_kick.session import Session
 from pytest_kick.spec import Case
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 KickRun = Callable[[Case], None]
 SESSION = pytest.StashKey[Session]()
 OUTCOME = pytest.StashKey[Outcome]()
+RAISED = pytest.StashKey[list[BaseException]]()
+"""What `kick_run` raised in a test; there only where it was called."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,6 +74,13 @@ def _run_id() -> str:
 def pytest_configure_node(node: WorkerController) -> None:
     """Send a worker what the controller decided."""
     node.workerinput["kick"] = node.config.stash[SESSION].settings.to_json()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller which suites this worker's test modules asked for."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["kick"] = sorted({case.suite for case in session.config.stash[SESSION].cases})
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -141,6 +151,8 @@ def kick_run(request: pytest.FixtureRequest) -> KickRun:
     session = config.stash[SESSION]
     node = request.node
     outcomes: dict[str, Outcome] = {}
+    if RAISED in node.stash:  # the test is run a second time
+        del node.stash[RAISED]
 
     def measure(case: Case) -> Outcome:
         node.stash[OUTCOME] = Outcome(case=case, nodeid=node.nodeid)
@@ -150,7 +162,12 @@ def kick_run(request: pytest.FixtureRequest) -> KickRun:
     def run(case: Case) -> None:
         from pytest_kick.gate import enforce  # noqa: PLC0415 - needed once something was measured
 
-        enforce(session, outcomes.get(case.id) or measure(case))
+        raised = node.stash.setdefault(RAISED, [])
+        try:
+            enforce(session, outcomes.get(case.id) or measure(case))
+        except (KickError, RegressionError) as error:
+            raised.append(error)
+            raise
 
     if "kick_case" in request.fixturenames:
         measure(request.getfixturevalue("kick_case"))
@@ -166,9 +183,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.kick = outcome.to_json()
         if call.excinfo is not None and isinstance(call.excinfo.value, KickError):
             report.kick["problem"] = item.config.stash[SESSION].near(str(call.excinfo.value))
+        _refuse_silence(item, call, report)
     raised = call.excinfo
     if raised is not None and isinstance(raised.value, KickError | RegressionError) and not item.config.getoption("fulltrace"):
         text = str(raised.value)
         report.longrepr = raised.getrepr(style="value", chain=False)
         report.longrepr.reprcrash.message = text.partition("\n")[0]
     return report
+
+
+def _refuse_silence(item: pytest.Item, call: pytest.CallInfo[None], report: Any) -> None:  # noqa: ANN401 - it takes what we add
+    """Fail a test that passed without its cell having been judged, or although it was judged red."""
+    if call.excinfo is not None or "kick_run" not in getattr(item, "fixturenames", ()):
+        return
+    raised = item.stash.get(RAISED, None)
+    if raised is None:
+        problem = "test: got no call of kick_run, expected kick_run(kick_case): nothing was judged. Call it, or skip the test."
+        report.kick |= {"problem": problem, "state": "UNJUDGED"}
+        report.outcome, report.longrepr = "failed", problem
+    elif raised:
+        report.outcome = "failed"
+        report.longrepr = f"test: got a red cell and passed, expected it to fail. Let what kick_run raises through; it said:\n{raised[0]}"

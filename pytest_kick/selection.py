@@ -74,12 +74,12 @@ def _any(globs: Iterable[str], names: Iterable[str]) -> bool:
     return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
 
 
-_FILTERS = ("suite", "model", "method", "level")
+FILTERS = ("suite", "model", "method", "level")
 
 
 def filtered(settings: Settings) -> bool:
     """Return whether an option narrows what is run."""
-    return any(getattr(settings, name) for name in _FILTERS)
+    return any(getattr(settings, name) for name in FILTERS)
 
 
 def check_filters(settings: Settings, suites: Sequence[Suite]) -> None:
@@ -91,7 +91,7 @@ def check_filters(settings: Settings, suites: Sequence[Suite]) -> None:
     check_together(suites)
     _check_each(settings, suites)
     cases = select(settings, suites)
-    given = " ".join(f"--kick-{name} {glob}" for name in _FILTERS for glob in getattr(settings, name))
+    given = " ".join(f"--kick-{name} {glob}" for name in FILTERS for glob in getattr(settings, name))
     if given and not cases:
         msg = f"suites: cells: got none that match {given} at once, expected at least one. Loosen a filter."
         raise UsageError(msg)
@@ -115,4 +115,4 @@ def _check_each(settings: Settings, suites: Sequence[Suite]) -> None:
                 raise UsageError(msg)
 
 
-__all__ = ["check_filters", "filtered", "left_out", "level_names", "read_suites", "select", "takes", "touched_directories"]
+__all__ = ["FILTERS", "check_filters", "filtered", "left_out", "level_names", "read_suites", "select", "takes", "touched_directories"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from datetime import UTC, datetime
@@ -13,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kick import __version__
+from pytest_kick.counting import accepted_note, unasked_lines, unjudged_lines, word_of
 from pytest_kick.errors import KickError
 from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
-from pytest_kick.report import cell_entry, outcome_of, rows_from, run_document, summary_line, table_lines, write_json
+from pytest_kick.outcome import Outcome
+from pytest_kick.recording import record_lines
+from pytest_kick.report import cell_entry, rows_from, run_document, summary_line, table_lines, write_json
 from pytest_kick.selection import select
-from pytest_kick.session import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from xdist.workermanage import WorkerController
 
     from pytest_kick.report import Row
     from pytest_kick.session import Session
@@ -41,7 +46,10 @@ class Terminal:
         self.clock = time.monotonic()
         self.shown = 0.0
         self.complete = True
+        self.interrupted = False
+        self.words: dict[str, str] = {}
         self.problems: list[str] = []
+        self.asked: set[str] = set()
         self.last: str = ""
 
     @property
@@ -73,11 +81,18 @@ class Terminal:
             sys.stderr.write(f"\r\x1b[K{self._progress()}")
             sys.stderr.flush()
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: WorkerController) -> None:
+        """Keep what a worker's test modules asked for."""
+        self.asked |= set(getattr(node, "workeroutput", {}).get("kick", ()))
+
     def _lost(self, report: pytest.TestReport) -> dict[str, Any] | None:
-        """Return the outcome of a cell whose worker died, or whose test broke before it measured anything."""
+        """Return the outcome of a cell whose worker died, or whose test ended before it measured anything."""
         case = self.session.case_of(report.nodeid)
-        if case is None or not report.failed or case.id in self.session.outcomes:
+        if case is None or case.id in self.session.outcomes:
             return None
+        if not report.failed:
+            return Outcome(case=case, nodeid=report.nodeid).to_json() if report.skipped or report.when == "call" else None
         crash = getattr(report.longrepr, "reprcrash", None)
         problem = " ".join(str(crash.message if crash else report.longrepr).split()) or "the test ended without a word"
         return Outcome(case=case, nodeid=report.nodeid, problem=problem).to_json()
@@ -103,9 +118,13 @@ class Terminal:
         self.complete = not (broken or session.shouldstop or session.shouldfail)
         if self.session.outcomes:
             self._finish([] if self.complete else ["interrupted" if broken else "stopped early"])
+        if self.complete and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            self.problems += [*unjudged_lines(self.session, self.words), *self._unasked()]
         if self.problems and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         result = yield
+        if self.interrupted:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
         if self.last:
             reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
             if reporter is not None:
@@ -115,10 +134,13 @@ class Terminal:
     def _finish(self, notes: list[str]) -> None:
         """Write stored runs and the run record; a place that cannot be written is told and turns the exit code."""
         settings = self.session.settings
+        self.words = {
+            outcome["id"]: word_of(outcome, updating=settings.updating, accepting=settings.update) for outcome in self.session.finished()
+        }
         if settings.updating:
             try:
                 written, kept = self.session.record()
-                notes.append(f"{written} recorded" + (f", {kept} kept" if kept else ""))
+                notes += [f"{written} recorded", *([f"{kept} kept"] if kept else []), *accepted_note(self.session)]
             except KickError as error:
                 self.problems.append(self.session.near(str(error)))
                 notes.append("not all recorded")
@@ -128,17 +150,17 @@ class Terminal:
             except KickError as error:
                 self.problems.append(str(error))
         self.session.journal.prune()
-        self.last = summary_line([self._word(outcome) for outcome in self.session.finished()], notes)
+        settled = sum(outcome["first_look"] for outcome in self.session.finished())
+        self.last = summary_line(list(self.words.values()), [*notes, *([f"{settled} settled at first look"] if settled else [])])
 
-    def _word(self, outcome: Mapping[str, Any]) -> str:
-        if outcome["skipped"]:
-            return "skipped"
-        if outcome["passed"] and outcome["verdict"] is None:
-            return "unjudged"
-        word = outcome_of(outcome["verdict"], outcome["problem"])
-        if word == "error" and outcome["stage"] == "call":
-            return "fail"  # measured, or never recorded: nothing broke
-        return "fail" if word == "pass" and not outcome["passed"] else word
+    def _unasked(self) -> list[str]:
+        """Name suites that no test asks for, unless an option kept test modules from being collected."""
+        option = self.config.option
+        if any(getattr(option, name, None) for name in ("lf", "deselect", "ignore", "ignore_glob")):
+            return []
+        where = self.config.invocation_params.dir
+        targets = [(where / arg).resolve() for arg in self.config.args if "::" not in arg]
+        return unasked_lines(self.session, self.asked | {case.suite for case in self.session.cases}, targets)
 
     def _document(self) -> dict[str, Any]:
         session = self.session
@@ -150,7 +172,7 @@ class Terminal:
                 measurement=outcome["measurement"],
                 verdict=outcome["verdict"],
                 error=outcome["problem"],
-                outcome=self._word(outcome),
+                outcome=self.words[outcome["id"]],
             )
             for outcome in session.finished()
         ]
@@ -172,12 +194,18 @@ class Terminal:
             for line in plan_lines(self.session):
                 terminalreporter.write_line(line)
             return
-        if not self.session.outcomes:
-            return
-        if self.config.get_verbosity() >= 0:
+        if self.session.outcomes and self.config.get_verbosity() >= 0:
             self._table(terminalreporter)
+        for line in record_lines(self.session, list(self.session.finished()), self._named()):
+            terminalreporter.write_line(line)
         for problem in self.problems:
-            terminalreporter.write_line(f"kick: {problem}", red=True)
+            terminalreporter.write_line(problem if problem.startswith("kick: ") else f"kick: {problem}", red=True)
+
+    def _named(self) -> list[str]:
+        """Return what the command line names and the expressions that narrow it, as a shell takes them."""
+        args = self.config.args if self.config.args_source is pytest.Config.ArgsSource.ARGS else []
+        expressions = [("-k", self.config.option.keyword), ("-m", self.config.option.markexpr)]
+        return [*map(shlex.quote, args), *(f"{flag} {shlex.quote(text)}" for flag, text in expressions if text)]
 
     def _table(self, reporter: Any) -> None:  # noqa: ANN401 - as above
         width = reporter._tw.fullwidth  # noqa: SLF001 - the only place that knows
@@ -185,7 +213,12 @@ class Terminal:
         for outcome in self.session.finished():
             case = self.session.by_id[outcome["id"]]
             rows += rows_from(
-                case.model.name, case.cell, measurement=outcome["measurement"], verdict=outcome["verdict"], error=outcome["problem"]
+                case.model.name,
+                case.cell,
+                measurement=outcome["measurement"],
+                verdict=outcome["verdict"],
+                error=outcome["problem"] or ("" if outcome["measurement"] else self.words[outcome["id"]]),
+                word=outcome["state"],
             )
         paint = None
         if reporter._tw.hasmarkup and "NO_COLOR" not in os.environ:  # noqa: SLF001
@@ -197,9 +230,11 @@ class Terminal:
         reporter.section("kick")
         for line in table_lines(rows, width=width, paint=paint):
             reporter.write_line(line)
-        for line in self._claims(width):
-            reporter.write_line(line)
-        for line in self._orphans():
+        try:
+            lines = [*self._claims(width), *self._orphans()]
+        except KeyboardInterrupt:  # everything is written by now; what is left says nothing of the cells
+            self.interrupted, lines = True, ["kick: interrupted before the claims were decided"]
+        for line in lines:
             reporter.write_line(line)
 
     def _claims(self, width: int) -> list[str]:
@@ -219,5 +254,8 @@ class Terminal:
         )
         if filtered or partial or not self.complete or not session.read_all:
             return []
-        orphans = session.store.orphans(session.expected())
-        return [f"kick: orphan: {session.near(str(path))} belongs to no suite; remove it" for path in orphans]
+        orphans: dict[str, list[str]] = {}
+        for path in session.store.orphans(session.expected()):
+            orphans.setdefault(session.near(str(path.with_suffix(""))), []).append(path.suffix.removeprefix("."))
+        names = {name: suffixes[0] if len(suffixes) == 1 else f"{{{','.join(suffixes)}}}" for name, suffixes in orphans.items()}
+        return [f"kick: orphan: {name}.{suffix} belongs to no suite; remove it" for name, suffix in names.items()]

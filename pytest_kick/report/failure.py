@@ -30,6 +30,7 @@ def failure_lines(
     describe: Describe | None = None,
     recorded: str = "",
     noted: Sequence[str] = (),
+    accepted: bool = False,
 ) -> list[str]:
     """Return the lines of a cell that failed or could not be decided.
 
@@ -41,20 +42,22 @@ def failure_lines(
             `The capital of Peru is -> Lima, now Cusco`; baselines hold no text. The id alone where it is None.
         recorded: date of the stored run.
         noted: differences of noted fingerprint fields, `field: old -> new`.
+        accepted: the run replaces the stored run, so that only a budget can be red.
     """
     method, scope, level = cell_parts(verdict.cell)
     title = " ".join(part for part in (method, scope, level) if part)
     checks = sorted(verdict.checks, key=lambda check: (FORGOT, INCONCLUSIVE, RETAINED).index(check.word))
     regressions = sorted(verdict.regressions, key=lambda record: record.word != REGRESSED)
     probes = ", ".join(f"{r.probe} (n={count(r.n)}, paired)" for r in {r.probe: r for r in verdict.regressions}.values())
-    lines = [f"kick: {verdict.word}: {model} | {title} | {probes} | {verdict.dtype}"]
+    word = verdict.retention_word if accepted else verdict.word
+    lines = [f"kick: {word}: {model} | {title} | {probes} | {verdict.dtype}"]
     for check in checks[:_N_RECORDS]:
         lines += _check_lines(check, verdict)
     for record in regressions[:_N_RECORDS]:
         lines += _regression_lines(record)
     lines += _group_lines(verdict.worst_groups, verdict.worst_against, describe)
     lines += _stored_line(recorded, noted)
-    return [*lines, *_advice(verdict, command)]
+    return [*lines, *_advice(verdict, "" if accepted else command)]
 
 
 def _labelled(label: str, text: str) -> str:
@@ -110,12 +113,12 @@ def _stored_line(recorded: str, noted: Sequence[str]) -> list[str]:
 
 
 def _advice(verdict: Verdict, command: str) -> list[str]:
-    """Return what accepts the change; a budget is never accepted away by recording."""
+    """Return what accepts the change; a budget is never accepted away by recording, and what is recorded needs no `command`."""
     lines = []
     if any(check.word == FORGOT for check in verdict.checks):
         lines.append(_labelled("accept", "a budget is accepted in its suite only: change it there, --kick-update keeps FORGOT red"))
     elif any(check.word == INCONCLUSIVE for check in verdict.checks):
         lines.append(_labelled("accept", "use more examples, a wider budget, or --kick-inconclusive=warn"))
-    if any(record.word == REGRESSED for record in verdict.regressions):
+    if command and any(record.word == REGRESSED for record in verdict.regressions):
         lines.append(_labelled("accept", command))
     return lines

@@ -74,6 +74,7 @@ def rows_from(
     measurement: Mapping[str, Any] | None = None,
     verdict: Mapping[str, Any] | None = None,
     error: str = "",
+    word: str = "",
 ) -> tuple[Row, ...]:
     """Return the rows of one cell: one per probe, under the metric its first budget names, else the probe's own.
 
@@ -83,11 +84,12 @@ def rows_from(
         measurement: `Measurement.to_json()`; examples are not needed.
         verdict: `Verdict.to_json()`.
         error: why the cell could not be measured or judged; the row then shows this alone.
+        word: what stands before it: MISSING, STALE or UNJUDGED; ERROR where it is empty.
     """
     method, scope, level = cell_parts(cell)
     bare = Row(model=model, method=method, scope=scope, level=level, dtype=measurement["dtype"] if measurement else "")
     if error or not measurement:
-        return (replace(bare, word="ERROR", error=" ".join((error or "nothing was measured").split())),)
+        return (replace(bare, word=word or "ERROR", error=" ".join((error or "nothing was measured").split())),)
     phases = measurement["timing"]["seconds"]
     timed = replace(
         bare,

@@ -19,7 +19,7 @@ _INDENT = "  "
 _CUT = ".."
 _STYLES = {
     **dict.fromkeys((RETAINED, UNCHANGED, IMPROVED), "green"),
-    **dict.fromkeys((FORGOT, REGRESSED), "red"),
+    **dict.fromkeys((FORGOT, REGRESSED, "MISSING", "STALE", "UNJUDGED"), "red"),
     **dict.fromkeys((INCONCLUSIVE, CHANGED, NEW, "ERROR"), "yellow"),
 }
 # Longest first: parts of names, shortened where the terminal is narrow.
@@ -203,7 +203,7 @@ def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
     shown = layout.cells([_text(c, row, short=layout.short) for c in layout.columns])
     if row.error:
         head = _INDENT + layout.gap.join(shown[: len(_NAMES)]) + layout.gap
-        return _painted_error(head, row.error, width, paint)
+        return _painted_error(head, row, width, paint)
     plain = _clip((_INDENT + layout.gap.join(shown)).rstrip(), width)
     if not row.word or row.word not in plain:
         return plain
@@ -211,10 +211,10 @@ def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
     return before + paint(word, _STYLES.get(row.word, "dim")) + after
 
 
-def _painted_error(head: str, error: str, width: int, paint: Paint) -> str:
-    line = _clip(f"{head}ERROR {error}", width).rstrip()
-    end = len(head) + len("ERROR")
-    return line[: len(head)] + paint(line[len(head) : end], "yellow") + line[end:] if len(line) >= end else line
+def _painted_error(head: str, row: Row, width: int, paint: Paint) -> str:
+    line = _clip(f"{head}{row.word} {row.error}", width).rstrip()
+    end = len(head) + len(row.word)
+    return line[: len(head)] + paint(line[len(head) : end], _STYLES.get(row.word, "dim")) + line[end:] if len(line) >= end else line
 
 
 def _clip(text: str, width: int) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,25 @@ def test_changed_template_is_stale(workspace: Workspace) -> None:
     line = next(line for line in result.outlines if line.startswith("baseline tiny-decoder--few/float32/dense ("))
     assert re.search(r"\(\d{4}-\d\d-\d\d\): facts\.examples: [0-9a-f]{12} -> [0-9a-f]{12}\. It measured something else;", line)
     assert line.endswith(f'record it again: pytest "{workspace.node("dense")}" --kick-dtype float32 --kick-update.')
+
+
+def test_stale_cells_have_a_word_and_one_command(workspace: Workspace) -> None:
+    """The table says STALE in red, and one command at the end records all of them again."""
+    workspace.edit_facts("The chemical symbol of [X] is [Y].", "In chemistry the symbol of [X] is [Y].")
+    result = workspace.run("--color=yes")
+    assert sum("\x1b[31mSTALE" in line for line in result.outlines) == len(CELLS)
+    command = next(line for line in result.outlines if line.startswith("kick: 5 cells with a stored run of something else"))
+    workspace.run(*shlex.split(command.partition("record: pytest ")[2]), at="").assert_outcomes(passed=len(CELLS))
+    workspace.run().assert_outcomes(passed=len(CELLS))
+
+
+def test_missing_cells_have_a_word(workspace: Workspace) -> None:
+    """The table says MISSING in red where nothing is stored, and what is damaged stays an ERROR."""
+    workspace.baseline("l1_global--overall--s0.6").unlink()
+    garble(workspace.baseline("l1_global--overall--s0.1"))
+    text = workspace.run("-k", "overall", "--color=yes").stdout.str()
+    assert "\x1b[31mMISSING" in text
+    assert "\x1b[33mERROR" in text
 
 
 def test_a_changed_fact_is_stale_in_a_sample_too(workspace: Workspace) -> None:
@@ -147,8 +167,7 @@ def test_damage_is_repaired_by_recording(workspace: Workspace) -> None:
 
 
 ORPHANS = [
-    "kick: orphan: baselines/tiny-decoder--few/float32/l1_global--overall--s0.6.json belongs to no suite; remove it",
-    "kick: orphan: baselines/tiny-decoder--few/float32/l1_global--overall--s0.6.npz belongs to no suite; remove it",
+    "kick: orphan: baselines/tiny-decoder--few/float32/l1_global--overall--s0.6.{json,npz} belongs to no suite; remove it",
 ]
 
 

@@ -30,6 +30,14 @@ def test_update_accepts_a_changed_run(workspace: Workspace) -> None:
     assert workspace.read(str(workspace.baseline("dense")))["fingerprint"] != document["fingerprint"]
 
 
+def test_update_over_a_damaged_run_is_new(workspace: Workspace) -> None:
+    """What cannot be read is no run to compare with: the cell is NEW and recorded."""
+    workspace.baseline("dense").write_text("{", encoding="utf-8")
+    document = workspace.document("--kick-update", "-k", "dense or attention--s0.1")
+    assert [cell["verdict"]["regressions"][0]["word"] for cell in document["cells"]] == ["NEW", "UNCHANGED"]
+    assert [cell["outcome"] for cell in document["cells"]] == ["pass", "pass"]
+
+
 def test_new_only_keeps_what_stands(workspace: Workspace) -> None:
     """`--kick-update-new-only` writes the missing cell and touches no other file, and holds the others against what stands."""
     before = workspace.baselines()

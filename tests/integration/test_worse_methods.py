@@ -102,6 +102,24 @@ def test_a_worse_run_is_accepted_by_recording(workspace: Workspace, monkeypatch:
     assert workspace.read("run.json")["cells"][0]["verdict"]["regressions"][0]["word"] == "IMPROVED"
 
 
+@pytest.mark.parametrize("budget", ["", "[[budgets]]\nretention = 0.99\n"], ids=["no budget", "forgot"])
+def test_recording_shows_what_it_accepts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, budget: str) -> None:
+    """A run that replaces a better stored run says REGRESSED with counts, in table and last line; only a budget makes it red."""
+    node = with_a_random_cell(workspace)
+    path = workspace.path / "suites" / "mini.toml"
+    path.write_text(path.read_text(encoding="utf-8") + budget, encoding="utf-8")
+    monkeypatch.setattr(prune, "random_unstructured", largest)
+    workspace.narrow(160, monkeypatch)
+    result = workspace.run(node, "--kick-update", "--kick-json", "run.json", at="")
+    result.assert_outcomes(**({"failed": 1} if budget else {"passed": 1}))
+    result.stdout.re_match_lines([r"  random_unstructured +overall +s0\.1 .* REGRESSED +regressed -\d+\+\d+"])
+    assert last_line(result).endswith("1 recorded, 1 kept, 1 regressed accepted")
+    assert workspace.read("run.json")["cells"][0]["outcome"] == ("fail" if budget else "pass")
+    if budget:
+        result.stdout.fnmatch_lines(["kick: FORGOT: tiny-decoder*", "accept * --kick-update keeps FORGOT red"])
+        result.stdout.no_fnmatch_line("accept *pytest *")
+
+
 @pytest.mark.parametrize("method", [wrong_tail, skipping_a_layer, too_little, nothing, scaling, poisoning])
 def test_a_method_that_did_something_else_is_an_error(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, method: Method) -> None:
     """What was not compressed as asked is never scored: an error of the cell in one line, and the dense cell is green."""

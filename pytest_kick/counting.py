@@ -1,0 +1,92 @@
+"""What a finished cell is counted as, and what is said of a run that judged too little to be green."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_kick.report import outcome_of
+from pytest_kick.report.numbers import count
+from pytest_kick.selection import select
+from pytest_kick.verdict import FORGOT, INCONCLUSIVE, NEW, REGRESSED
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from pytest_kick.session import Session
+
+SKIPPED, UNJUDGED = "skipped", "unjudged"
+"""Words beside those of `report`: a test that skipped its cell, and a cell that was held against nothing."""
+
+
+def word_of(outcome: Mapping[str, Any], *, updating: bool = False, accepting: bool = False) -> str:
+    """Return what a cell is counted as: pass, fail, inconclusive, error, skipped or unjudged.
+
+    Args:
+        outcome: as `Outcome.to_json`, with how its test ended: `passed`, `skipped`, `stage`.
+        updating: the run records: a cell that is new is as it should be.
+        accepting: the run replaces stored runs: one that was better is accepted.
+    """
+    verdict = outcome["verdict"]
+    if outcome["skipped"]:
+        return UNJUDGED if outcome["missing"] else SKIPPED
+    if outcome["passed"] and (verdict is None or not (updating or _held(verdict))):
+        return UNJUDGED
+    word = outcome_of(verdict, outcome["problem"])
+    if word == "error" and outcome["stage"] == "call":
+        return "fail"  # measured, or never recorded: nothing broke
+    if accepting and word == "fail":
+        words = [check["word"] for check in verdict["checks"]]
+        word = "fail" if FORGOT in words else "inconclusive" if INCONCLUSIVE in words else "pass"
+    return "fail" if word == "pass" and not outcome["passed"] else word
+
+
+def _held(verdict: Mapping[str, Any]) -> bool:
+    """Return whether a cell was held against anything: a budget or a stored run."""
+    return bool(verdict["checks"]) or any(record["word"] != NEW for record in verdict["regressions"])
+
+
+def unjudged_lines(session: Session, words: Mapping[str, str]) -> list[str]:
+    """Say that a run which should have judged cells judged none, or that tests ran cells and judged nothing of them.
+
+    Args:
+        session: of the run.
+        words: id -> `word_of` of each cell.
+    """
+    idle: dict[str, int] = {}
+    for outcome in session.outcomes.values():
+        if words[outcome["id"]] == UNJUDGED and not outcome["missing"] and not outcome["measurement"]:
+            test = outcome["nodeid"].partition("[")[0]
+            idle[test] = idle.get(test, 0) + 1
+    lines = [
+        f"kick: {test}: got {count(n)} cell(s) run and none judged, expected `kick_run(kick_case)` in it. Ask for `kick_run` too."
+        for test, n in idle.items()
+    ]
+    if words and not lines and set(words.values()) <= {SKIPPED, UNJUDGED}:
+        lines = [f"kick: cells: got 0 judged of {count(len(words))}, expected at least one: a run that judges nothing does not pass."]
+    return lines
+
+
+def unasked_lines(session: Session, asked: Collection[str], targets: Collection[Path]) -> list[str]:
+    """Name the suites with cells that this run takes and no test asks for.
+
+    Args:
+        session: of the run.
+        asked: names of suites whose cells some test module asked for.
+        targets: what the command line names, absolute; a suite in none of them may have its test elsewhere.
+    """
+    lines = []
+    for suite in session.suites:
+        cells = select(session.settings, [suite])
+        if cells and suite.name not in asked and any(suite.path.parent.is_relative_to(target) for target in targets):
+            where, n = session.near(str(suite.path)), count(len(cells))
+            expected = "expected one that asks for `kick_case` beside it"
+            lines.append(f"kick: {where}: test: got none for its {n} cells, {expected}. Write one as `kick init` does.")
+    return lines
+
+
+def accepted_note(session: Session) -> list[str]:
+    """Say in the last line how many cells were worse than the stored runs that they replaced."""
+    recorded = [outcome["verdict"] for outcome in session.outcomes.values() if outcome["verdict"] and not outcome["problem"]]
+    n = sum(any(record["word"] == REGRESSED for record in verdict["regressions"]) for verdict in recorded)
+    return [f"{count(n)} regressed accepted"] if n and session.settings.update else []

@@ -1,0 +1,91 @@
+"""What to say of cells without a usable stored run: which one is missing, and the command that records it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pytest_kick.report.numbers import count
+from pytest_kick.selection import FILTERS
+from pytest_kick.spec import DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_kick.session import Session
+    from pytest_kick.spec import Case
+
+_NODES = 3
+"""Up to so many cells are named one by one; the command for more names what the run named."""
+
+
+def absence(session: Session, case: Case) -> str:
+    """Say which stored run a cell lacks: its own, or that of its dense model; "" where both are there.
+
+    Returns:
+        One line; where the other dtype has been recorded, it says so.
+    """
+    dtype = session.dtype_of(case)
+    cell = next((cell for cell in ("dense", case.cell) if not session.store.has(case.shelf, dtype, cell)), "")
+    if not cell:
+        return ""
+    others = [other for other in DTYPES if other != dtype and session.store.has(case.shelf, other, cell)]
+    where = f"{session.near(str(session.store.path(case.shelf, dtype, cell)))}: baseline: got none (missing)"
+    if not others or case.dtype or case.compression.float32_only:  # else it runs in one dtype anywhere
+        return f"{where}, expected the stored run of this cell. Record it with --kick-update-new-only."
+    fix = f"Run with --kick-dtype {others[0]}, or record it with --kick-dtype {dtype} --kick-update-new-only."
+    return f"{where}: it is recorded in {others[0]} only, expected the stored run of this cell. {fix}"
+
+
+def options_for(session: Session, cases: Iterable[Case]) -> list[str]:
+    """Return the options without which the command that records `cases` would record others, or none."""
+    settings, cases = session.settings, list(cases)
+    by_default = {suite.name for suite in session.suites if suite.default and not suite.hub}
+    suites = dict.fromkeys(case.suite for case in cases)
+    options = [f"--kick-suite {name}" for name in suites if not by_default.issuperset(suites)]
+    if any(not case.dtype and not case.compression.float32_only for case in cases):  # else they run in one dtype anywhere
+        options.append(f"--kick-dtype {settings.dtype}")
+    if settings.device != "cpu":
+        options.append(f"--kick-device {settings.device}")
+    if settings.baselines != settings.rootdir / "baselines":
+        options.append(f"--kick-baselines {_quoted(session.near(str(settings.baselines)))}")
+    return options
+
+
+def record_command(session: Session, case: Case, nodeid: str) -> str:
+    """Return the command that records one cell again."""
+    return " ".join([f"pytest {_quoted(nodeid)}", *options_for(session, [case]), "--kick-update"])
+
+
+def record_lines(session: Session, outcomes: Sequence[Mapping[str, Any]], args: Sequence[str]) -> list[str]:
+    """Return one line, with one command, for all cells that have no stored run, and one for all stale ones.
+
+    Args:
+        session: of the run.
+        outcomes: of its cells.
+        args: what the command line names, and the expressions that narrow it, quoted as a shell needs it.
+    """
+    lines = []
+    for state, what, option in (
+        ("MISSING", "without a stored run; record: ", "--kick-update-new-only"),
+        ("STALE", "with a stored run of something else; where the change is meant, record: ", "--kick-update"),
+    ):
+        found = [outcome for outcome in outcomes if outcome["state"] == state]
+        if not found:
+            continue
+        cases = [session.by_id[outcome["id"]] for outcome in found]
+        options = options_for(session, cases)
+        if len(found) <= _NODES:
+            named = [_quoted(outcome["nodeid"]) for outcome in found]
+        else:
+            filters = [(name, glob) for name in FILTERS for glob in getattr(session.settings, name)]
+            named = [*args, *(f"--kick-{name} {_quoted(glob)}" for name, glob in filters)]
+            options = [option for option in options if not (session.settings.suite and option.startswith("--kick-suite "))]
+        cells = f"{count(len(found))} cell{'' if len(found) == 1 else 's'}"
+        lines.append(f"kick: {cells} {what}{' '.join(['pytest', *named, *options, option])}")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a shell takes it, in double quotes where that is enough: node ids are easier to edit so."""
+    return text if shlex.quote(text) == text else shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
