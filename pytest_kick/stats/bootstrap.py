@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pytest_kick.errors import KickError
-from pytest_kick.stats.counts import Interval, PairedCounts, checked_outcomes, critical_z
+from pytest_kick.stats.counts import Interval, PairedCounts, critical_z
 from pytest_kick.stats.score import drop_interval, retention
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -68,17 +68,21 @@ def bootstrap_interval(
 
     Source: Efron 1979, Ann. Stat. 7:1-26.
     """
-    critical_z(confidence)
-    draws = np.concatenate([statistic(w) for w in resamples(n, groups=groups, n_resamples=n_resamples, seed=seed)])
-    return percentile_interval(draws, confidence)
+    return percentile_interval(resampled(statistic, n, groups=groups, n_resamples=n_resamples, seed=seed), confidence)
+
+
+def resampled(statistic: Statistic, n: int, *, groups: ArrayLike | None, n_resamples: int, seed: int) -> FloatArray:
+    """Return a statistic over all resamples, float64 (n_resamples,); arguments and errors as of `resamples`."""
+    return np.concatenate([statistic(weights) for weights in resamples(n, groups=groups, n_resamples=n_resamples, seed=seed)])
 
 
 def percentile_interval(draws: FloatArray, confidence: float) -> Interval:
     """Return the order statistics at 1 - confidence and confidence, rounded outwards.
 
     Raises:
-        KickError: A draw is NaN.
+        KickError: A draw is NaN, or the confidence lies outside (0.5, 1).
     """
+    critical_z(confidence)
     if np.isnan(draws).any():
         raise KickError("stats: statistic: got NaN for a resample, expected a number for each. Leave out units without a score.")
     return Interval(
@@ -113,6 +117,26 @@ def resamples(n: int, *, groups: ArrayLike | None, n_resamples: int, seed: int) 
         yield weights
 
 
+def paired_outcomes(dense: NDArray[np.bool_], compressed: Iterable[NDArray[np.bool_]], floor: float) -> tuple[FloatArray, FloatArray]:
+    """Check the outcomes of several models on the same facts, and return them as numbers to be weighted.
+
+    Args:
+        dense: Whether the dense model is right, bool, shape (n,).
+        compressed: Whether each of k compressed models is right, bool, shape (k, n).
+        floor: Score of a model that knows nothing, in [0, 1).
+
+    Returns:
+        The dense outcomes, float64 (n,), and the others, float64 (k, n).
+
+    Raises:
+        KickError: An array is not bool or not of the dense one's shape, or the dense score is not above the floor.
+    """
+    rows = tuple(compressed)
+    for row in rows:
+        retention(PairedCounts.from_outcomes(dense, row), floor)
+    return np.asarray(dense, dtype=np.float64), np.asarray(rows, dtype=np.float64)
+
+
 def paired_difference_of_retentions(
     dense: NDArray[np.bool_],
     a: NDArray[np.bool_],
@@ -145,18 +169,16 @@ def paired_difference_of_retentions(
     Raises:
         KickError: The dense score is not above the floor, or an argument has a wrong shape or range.
     """
-    counts_a, counts_b = PairedCounts.from_outcomes(dense, a), PairedCounts.from_outcomes(dense, b)
-    difference = retention(counts_a, floor) - retention(counts_b, floor)
-    n = counts_a.n
-    right = np.asarray(dense, dtype=np.float64)
-    gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    right, (first, second) = paired_outcomes(dense, (a, b), floor)
+    n, gap = len(right), first - second
 
     def statistic(weights: FloatArray) -> FloatArray:
         return np.asarray((weights @ gap) / n / dense_margin(weights, right, floor), dtype=np.float64)
 
     drawn = bootstrap_interval(statistic, n, groups=groups, confidence=confidence, n_resamples=n_resamples, seed=seed)
-    margin = counts_a.p_dense - floor
-    tango = drop_interval(PairedCounts.from_outcomes(checked_outcomes("a", a), b), confidence)
+    margin = float(right.mean()) - floor
+    difference = float(gap.mean()) / margin
+    tango = drop_interval(PairedCounts.from_outcomes(a, b), confidence)
     return difference, Interval(low=min(drawn.low, tango.low / margin, difference), high=max(drawn.high, tango.high / margin, difference))
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick.errors import KickError
-from pytest_kick.stats.bootstrap import FloatArray, dense_margin, percentile_interval, resamples
-from pytest_kick.stats.counts import Interval, PairedCounts, checked_fraction, checked_outcomes, critical_z
-from pytest_kick.stats.score import retention
+from pytest_kick.stats.bootstrap import FloatArray, dense_margin, paired_outcomes, percentile_interval, resampled
+from pytest_kick.stats.counts import Interval, checked_fraction
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -87,15 +86,13 @@ def critical_level(  # noqa: PLR0913 - the grid, the target, and the settings of
 
     Source: Ayer et al. 1955, Ann. Math. Stat. 26:641-647 (isotonic fit, in its min-max form).
     """
-    critical_z(confidence)
     checked_fraction("target", target)
     grid, outcomes, right = _checked(levels, compressed, dense, floor)
 
     def crossings(weights: FloatArray) -> FloatArray:
         return _first_crossing(grid, non_increasing(_retentions(weights, outcomes, right, floor)), target)
 
-    drawn = resamples(len(right), groups=groups, n_resamples=n_resamples, seed=seed)
-    draws = np.concatenate([crossings(weights) for weights in drawn])
+    draws = resampled(crossings, len(right), groups=groups, n_resamples=n_resamples, seed=seed)
     estimate = float(crossings(np.ones((1, len(right))))[0])
     interval = percentile_interval(draws, confidence)
     # The isotonic fit is biased: an estimate must not lie outside of its own interval.
@@ -135,26 +132,24 @@ def steepest_step(
     Raises:
         KickError: The dense score is not above the floor, or an argument has a wrong shape or range.
     """
-    critical_z(confidence)
     grid, outcomes, right = _checked(levels, compressed, dense, floor)
     lengths = np.diff(grid)
 
-    def places(weights: FloatArray) -> NDArray[np.int64]:
+    def places(weights: FloatArray) -> FloatArray:
         slopes = -np.diff(np.maximum(_retentions(weights, outcomes, right, floor), 0.0), axis=1) / lengths
-        return np.asarray(np.argmax(slopes, axis=1), dtype=np.int64)
+        return np.asarray(np.argmax(slopes, axis=1), dtype=np.float64)
 
-    drawn = resamples(len(right), groups=groups, n_resamples=n_resamples, seed=seed)
-    draws = np.concatenate([places(weights) for weights in drawn])
+    draws = resampled(places, len(right), groups=groups, n_resamples=n_resamples, seed=seed)
     once = np.ones((1, len(right)))
     place = int(places(once)[0])
     curve = np.maximum(_retentions(once, outcomes, right, floor)[0], 0.0)
-    steps = percentile_interval(np.asarray(draws, dtype=np.float64), confidence)
+    steps = percentile_interval(draws, confidence)
     return SteepestStep(
         start=float(grid[place]),
         end=float(grid[place + 1]),
         drop=float(curve[place] - curve[place + 1]),
         interval=Interval(low=float(grid[min(int(steps.low), place)]), high=float(grid[max(int(steps.high), place) + 1])),
-        support=tuple(float(share) for share in np.bincount(draws, minlength=len(lengths)) / len(draws)),
+        support=tuple(float(share) for share in np.bincount(draws.astype(np.int64), minlength=len(lengths)) / len(draws)),
     )
 
 
@@ -181,14 +176,11 @@ def _checked(
     if len(grid) < 2 or not (np.diff(grid) > 0.0).all():  # noqa: PLR2004 - level 0 and one more
         msg = f"stats: levels: got {grid[1:].tolist()}, expected at least one level, rising from above 0. Sort the cells by level."
         raise KickError(msg)
-    right = checked_outcomes("dense", dense)
-    rows = tuple(checked_outcomes("compressed", row) for row in compressed)
-    if len(rows) != len(grid) - 1:
-        msg = f"stats: compressed: got {len(rows)} rows, expected {len(grid) - 1}. Give one row of outcomes per level."
+    right, outcomes = paired_outcomes(dense, compressed, floor)
+    if len(outcomes) != len(grid) - 1:
+        msg = f"stats: compressed: got {len(outcomes)} rows, expected {len(grid) - 1}. Give one row of outcomes per level."
         raise KickError(msg)
-    for row in rows:  # raises where the shapes differ, or the dense model knows nothing above the floor
-        retention(PairedCounts.from_outcomes(right, row), floor)
-    return grid, np.asarray(rows, dtype=np.float64), right.astype(np.float64)
+    return grid, outcomes, right
 
 
 def _retentions(weights: FloatArray, outcomes: FloatArray, right: FloatArray, floor: float) -> FloatArray:

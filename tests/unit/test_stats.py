@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -431,6 +432,34 @@ def test_bad_input_is_one_line(call: object, message: str) -> None:
         call()
     assert str(caught.value).startswith(f"stats: {message}")
     assert "\n" not in str(caught.value)
+
+
+PAIRED = {
+    "difference": lambda dense, row, floor, confidence: stats.paired_difference_of_retentions(dense, row, row, floor, confidence),
+    "level": lambda dense, row, floor, confidence: stats.critical_level([0.5], [row], dense, floor, 0.9, confidence),
+    "step": lambda dense, row, floor, confidence: stats.steepest_step([0.5], [row], dense, floor, confidence),
+}
+
+
+@pytest.mark.parametrize("name", PAIRED)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dense": RIGHT * 1.0}, "dense: got float64 of shape (2,), expected bool of shape (n,)."),
+        ({"row": RIGHT * 1.0}, "compressed: got float64 of shape (2,), expected bool of shape (n,)."),
+        ({"row": RIGHT[:1]}, "compressed: got 1 outcomes, expected 2 as in dense."),
+        ({"floor": 0.5}, "p_dense: got 0.5, expected a score above the floor 0.5."),
+        ({"floor": -0.1}, "floor: got -0.1, expected a fraction of at least 0 and below 1."),
+        ({"confidence": 0.5}, "confidence: got 0.5, expected a fraction above 0.5 and below 1."),
+    ],
+    ids=str,
+)
+def test_paired_bootstraps_refuse_alike(name: str, change: dict[str, object], message: str) -> None:
+    """Everything that is resampled over the same facts checks its outcomes, floor and confidence, and says the same."""
+    arguments: dict[str, Any] = {"dense": RIGHT, "row": RIGHT, "floor": 0.0, "confidence": 0.95, **change}
+    with pytest.raises(KickError) as caught:
+        PAIRED[name](**arguments)
+    assert str(caught.value).startswith(f"stats: {message}")
 
 
 def test_import_needs_neither_torch_nor_scipy() -> None:
