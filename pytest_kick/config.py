@@ -50,6 +50,7 @@ class Option:
 
 FLAG = False
 _INI_TYPES: dict[type, Literal["string", "int", "float"]] = {str: "string", int: "int", float: "float"}
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 OPTIONS = (
@@ -154,7 +155,7 @@ def add_options(parser: pytest.Parser) -> None:
         default = list(option.default) if repeats else option.default
         ini: Literal["args", "string", "int", "float"] = "args" if repeats else _INI_TYPES[option.kind]
         parser.addini(option.dest, help=text, type=ini, default=default)
-    parser.addini("kick_suites", help="Directories of suites, relative to the root.", type="args", default=["suites"])
+    parser.addini("kick_suites", help="Directories of suites, relative to the root (default: suites).", type="args", default=[])
 
 
 def read_settings(config: pytest.Config, run_id: str) -> Settings:
@@ -173,7 +174,9 @@ def read_settings(config: pytest.Config, run_id: str) -> Settings:
     values["cache"] = cache_directory(values["cache"], root)
     values["baselines"] = root / values["baselines"]
     values["json"] = config.invocation_params.dir / values["json"] if values["json"] else None
-    return Settings(rootdir=root, suites=tuple(config.getini("kick_suites")), n_workers=n_workers, run_id=run_id, **values)
+    if values["json"]:
+        _check_place(values["json"])
+    return Settings(rootdir=root, suites=_suites(config), n_workers=n_workers, run_id=run_id, **values)
 
 
 def cache_directory(option: str, root: Path) -> Path:
@@ -184,8 +187,8 @@ def cache_directory(option: str, root: Path) -> Path:
 def _value(config: pytest.Config, option: Option) -> Any:  # noqa: ANN401 - as the option's default
     value = config.getoption(option.dest)
     given = value is not None
-    value = value if given else config.getini(option.dest)
     where = f"--kick-{option.name}" if given else f"ini {option.dest}"
+    value = value if given else _ini(config, option.dest)
     if option.default is False:
         return bool(value)
     if isinstance(option.default, tuple):
@@ -196,8 +199,41 @@ def _value(config: pytest.Config, option: Option) -> Any:  # noqa: ANN401 - as t
     try:
         return option.kind(value)
     except ValueError:
-        msg = f"{where}: value: got {value!r}, expected {'a whole number' if option.kind is int else 'a number'}. Correct it."
+        msg = f"{where}: value: got {value!r}, expected {_WANTED[option.kind]}. Correct it."
         raise UsageError(msg) from None
+
+
+def _ini(config: pytest.Config, name: str) -> Any:  # noqa: ANN401 - as the option's default
+    import pytest  # noqa: PLC0415 - it is there when an ini file is read; `kick` does without
+
+    try:
+        return config.getini(name)
+    except (ValueError, TypeError, pytest.UsageError) as error:  # pytest's own words do not name the option
+        expected = _WANTED[type({option.dest: option.default for option in OPTIONS}.get(name, ()))]
+        msg = f"ini {name}: value: got what pytest cannot read ({' '.join(str(error).split())}), expected {expected}. Correct it."
+        raise UsageError(msg) from None
+
+
+def _suites(config: pytest.Config) -> tuple[str, ...]:
+    """Return the directories of suites; one that the ini names has to be there, the default one need not."""
+    named = tuple(_ini(config, "kick_suites"))
+    for name in named:
+        if not (config.rootpath / name).is_dir():
+            got = f"{name!r}, which is none below {config.rootpath}"
+            msg = f"ini kick_suites: directory: got {got}, expected a directory of suites. Correct it."
+            raise UsageError(msg)
+    return named or ("suites",)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a place that a file cannot be written to, before anything is measured; it may still be full at the end."""
+    parent = next(folder for folder in path.parents if os.path.lexists(folder))
+    got = "a directory" if path.is_dir() else "" if parent.is_dir() else f"{parent.name}, which is no directory"
+    if not got and not os.access(parent, os.W_OK | os.X_OK):
+        got = f"{parent}, which cannot be written to"
+    if got:
+        msg = f"--kick-json: path: got {got}, expected a file in a place to write to: {path}. Name another path."
+        raise UsageError(msg)
 
 
 def _count_workers(config: pytest.Config) -> int:

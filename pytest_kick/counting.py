@@ -41,6 +41,18 @@ def word_of(outcome: Mapping[str, Any], *, updating: bool = False, accepting: bo
     return "fail" if word == "pass" and not outcome["passed"] else word
 
 
+def told(outcome: Mapping[str, Any], word: str) -> tuple[str, str]:
+    """Return what the table says of a cell instead of numbers: its word and why; both "" where it was measured and judged.
+
+    Args:
+        outcome: as `word_of` takes it.
+        word: what that returns.
+    """
+    if outcome["problem"] or outcome["measurement"] or word not in {SKIPPED, UNJUDGED}:
+        return outcome["state"], outcome["problem"]
+    return word.upper(), "by its test" if word == SKIPPED else "its test judged nothing"
+
+
 def _held(verdict: Mapping[str, Any]) -> bool:
     """Return whether a cell was held against anything: a budget or a stored run."""
     return bool(verdict["checks"]) or any(record["word"] != NEW for record in verdict["regressions"])

@@ -65,6 +65,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Terminal(config, session), "kick-terminal")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse a device that is not there, before workers start; only a run that names one and measures imports torch for it."""
+    config = session.config
+    kick = config.stash[SESSION]
+    if kick.settings.device == "cpu" or not kick.suites or config.option.collectonly or hasattr(config, "workerinput"):
+        return
+    from pytest_kick.models.device import check_device  # noqa: PLC0415 - imports torch
+
+    try:
+        check_device(kick.settings.device)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def _run_id() -> str:
     """Return a name that sorts by time; one process may run pytest twice in a second."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kick import __version__
-from pytest_kick.counting import accepted_note, unasked_lines, unjudged_lines, word_of
+from pytest_kick.counting import accepted_note, told, unasked_lines, unjudged_lines, word_of
 from pytest_kick.errors import KickError
 from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
@@ -125,6 +125,7 @@ class Terminal:
         result = yield
         if self.interrupted:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self.last += ", interrupted"
         if self.last:
             reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
             if reporter is not None:
@@ -212,13 +213,9 @@ class Terminal:
         rows: list[Row] = []
         for outcome in self.session.finished():
             case = self.session.by_id[outcome["id"]]
+            word, error = told(outcome, self.words[outcome["id"]])
             rows += rows_from(
-                case.model.name,
-                case.cell,
-                measurement=outcome["measurement"],
-                verdict=outcome["verdict"],
-                error=outcome["problem"] or ("" if outcome["measurement"] else self.words[outcome["id"]]),
-                word=outcome["state"],
+                case.model.name, case.cell, measurement=outcome["measurement"], verdict=outcome["verdict"], error=error, word=word
             )
         paint = None
         if reporter._tw.hasmarkup and "NO_COLOR" not in os.environ:  # noqa: SLF001

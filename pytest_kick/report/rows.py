@@ -84,7 +84,7 @@ def rows_from(
         measurement: `Measurement.to_json()`; examples are not needed.
         verdict: `Verdict.to_json()`.
         error: why the cell could not be measured or judged; the row then shows this alone.
-        word: what stands before it: MISSING, STALE or UNJUDGED; ERROR where it is empty.
+        word: what stands before it: MISSING, STALE, UNJUDGED or SKIPPED; ERROR where it is empty.
     """
     method, scope, level = cell_parts(cell)
     bare = Row(model=model, method=method, scope=scope, level=level, dtype=measurement["dtype"] if measurement else "")

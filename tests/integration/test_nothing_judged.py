@@ -69,6 +69,7 @@ def test_a_test_that_only_looks_at_cells_judges_none(workspace: Workspace, worke
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     says = "kick: suites/test_cells.py::test_looks: got 5 cell(s) run and none judged, expected `kick_run(kick_case)` in it. *"
     result.stdout.fnmatch_lines([says])
+    result.stdout.fnmatch_lines(["  dense *UNJUDGED its test judged nothing"])
     assert last_line(result) == "kick: 5 cells, 0 pass, 0 fail, 0 inconclusive, 0 error, 5 unjudged"
 
 
@@ -91,6 +92,7 @@ def test_cells_that_are_all_skipped_are_not_green(workspace: Workspace) -> None:
     result = workspace.run()
     result.assert_outcomes(skipped=len(CELLS))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["  dense *SKIPPED by its test"])
     assert last_line(result) == "kick: 5 cells, 0 pass, 0 fail, 0 inconclusive, 0 error, 5 skipped"
 
 

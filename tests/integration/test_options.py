@@ -7,7 +7,7 @@ import pytest
 from workspace import CELLS, COMPRESSIONS, last_line, scores
 
 from pytest_kick import runner
-from pytest_kick.models import cache
+from pytest_kick.models import cache, device
 
 if TYPE_CHECKING:
     from workspace import Workspace
@@ -45,7 +45,14 @@ def test_filters(workspace: Workspace, args: tuple[str, ...], expected: tuple[st
         (("--kick-missing", "skp"), "--kick-missing: value: got 'skp', *Did you mean 'skip'?*"),
         (("--kick-limit", "-1"), "--kick-limit: value: got -1, expected 0 or more.*"),
         (("--kick-device", "gpu"), "--kick-device: value: got 'gpu', expected one of *"),
+        (("--kick-device", "mps:7"), "--kick-device: device: got 'mps:7', expected one of those that torch * finds here: cpu*"),
+        (("--kick-device", "mps:7", "-n2"), "--kick-device: device: got 'mps:7', expected one of those that torch * finds here: cpu*"),
         (("-o", "kick_inconclusive=maybe"), "ini kick_inconclusive: value: got 'maybe', expected one of *"),
+        (("-o", "kick_limit=x"), "ini kick_limit: value: got what pytest cannot read (*'x'), expected a whole number. Correct it."),
+        (("-o", "kick_hub=x"), "ini kick_hub: value: got what pytest cannot read (*'x'), expected true or false. Correct it."),
+        (("-o", "kick_suites=suits"), "ini kick_suites: directory: got 'suits', *, expected a directory of suites. Correct it."),
+        (("--kick-json", "suites"), "--kick-json: path: got a directory, expected a file in a place to write to: *"),
+        (("--kick-plan", "--kick-json", "pytest.ini/run.json"), "--kick-json: path: got pytest.ini, which is no directory, *"),
     ],
     ids=str,
 )
@@ -56,6 +63,17 @@ def test_wrong_values_end_the_run_in_one_line(workspace: Workspace, args: tuple[
     errors = [line for line in result.errlines if line.strip()]
     assert len(errors) == 1
     result.stderr.fnmatch_lines([f"ERROR: {says}"])
+
+
+def test_a_device_is_looked_for_when_cells_are_measured_only(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting and planning for a device that another machine has is fine, and imports no torch for it."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(device, "check_device", refuse)
+    for option in ("--collect-only", "--kick-plan"):
+        assert workspace.run("--kick-device", "cuda:7", "--kick-dtype", "float32", option).ret == 0
 
 
 def test_a_sample_is_judged_against_the_same_facts(workspace: Workspace) -> None:
@@ -80,7 +98,7 @@ def test_batch_size_and_threads_do_not_matter(workspace: Workspace) -> None:
 def test_dtypes_have_baselines_of_their_own(workspace: Workspace) -> None:
     """bfloat16 is not held against float32: its own stored run is missing; recorded, it is green beside the other."""
     result = workspace.run("-k", "dense", "--kick-dtype", "bfloat16")
-    result.stdout.fnmatch_lines(["baselines/tiny-decoder--few/bfloat16/dense.json: baseline: got none (missing), *"])
+    result.stdout.fnmatch_lines(["baselines/tiny-decoder--few/bfloat16/dense.json: baseline: got none (missing): *"])
     workspace.run("-k", "dense", "--kick-dtype", "bfloat16", "--kick-update").assert_outcomes(passed=1)
     workspace.run("-k", "dense", "--kick-dtype", "bfloat16").assert_outcomes(passed=1)
     workspace.run("-k", "dense").assert_outcomes(passed=1)
@@ -157,9 +175,9 @@ def test_a_cell_in_two_suites_is_measured_once(workspace: Workspace, monkeypatch
     ran = []
     real = runner.Runner.run_case
 
-    def counting(self: runner.Runner, case: Any, dtype: str) -> Any:
+    def counting(self: runner.Runner, case: Any, dtype: str, **more: Any) -> Any:
         ran.append(case.cell)
-        return real(self, case, dtype)
+        return real(self, case, dtype, **more)
 
     monkeypatch.setattr(runner.Runner, "run_case", counting)
     document = workspace.document()

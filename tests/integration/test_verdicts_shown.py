@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 from workspace import last_line, lines_wider
 
+from pytest_kick import claims
+from pytest_kick.report import json_report
+
 if TYPE_CHECKING:
     from workspace import Workspace
 
@@ -141,10 +144,31 @@ def test_run_record_of_a_run_that_stopped(workspace: Workspace) -> None:
     assert [cell["outcome"] for cell in document["cells"]] == ["pass", "fail"]
 
 
-def test_an_unwritable_run_record_is_told(workspace: Workspace) -> None:
-    """A path that cannot be written is one line and an exit code that is not 0; the table is there all the same."""
-    (workspace.path / "file").touch()
-    result = workspace.run("-k", "dense", "--kick-json", "file/run.json")
+def test_an_unwritable_run_record_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place that can no longer be written at the end is one line and an exit code that is not 0; the table is there all the same."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(json_report, "replace_all", full)
+    result = workspace.run("-k", "dense", "--kick-json", "run.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["  dense *UNCHANGED*", "kick: */file/run.json: file: got *, expected a place to write to.*"])
+    result.stdout.fnmatch_lines(
+        ["  dense *UNCHANGED*", "kick: */run.json: file: got No space left on device, expected a place to write to.*"]
+    )
     assert last_line(result) == "kick: 1 cell, 1 pass, 0 fail, 0 inconclusive, 0 error"
+
+
+def test_ctrl_c_while_claims_are_decided(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after the last cell: no traceback, exit code 2, all cells in table and run record, the last line as ever."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "decide", interrupt)
+    result = workspace.run("-k", "dense or attention", "--kick-json", "run.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.fnmatch_lines(["  dense *UNCHANGED*", "kick: interrupted before the claims were decided"])
+    assert last_line(result) == "kick: 3 cells, 3 pass, 0 fail, 0 inconclusive, 0 error, interrupted"
+    assert workspace.read("run.json")["counts"]["pass"] == 3

@@ -88,6 +88,7 @@ def test_native_toml_takes_numbers_and_lists(pytester: pytest.Pytester) -> None:
     """In pytest's own TOML table numbers are numbers and lists are lists."""
     text = '[tool.pytest]\nkick_limit = 5\nkick_confidence = 0.9\nkick_model = ["a", "b"]\nkick_hub = true\nkick_suites = ["s"]\n'
     pytester.makepyprojecttoml(text)
+    pytester.mkdir("s")
     settings = read_settings(pytester.parseconfig(), "run-1")
     assert (settings.limit, settings.confidence, settings.model, settings.hub) == (5, 0.9, ("a", "b"), True)
     assert settings.suites == ("s",)
@@ -135,11 +136,31 @@ def test_wrong_values(read: Callable[..., Settings], args: list[str], message: s
 
 
 def test_wrong_ini_values_name_the_ini(read: Callable[..., Settings]) -> None:
-    """A wrong word in the ini file is told by the ini key, a wrong number by pytest itself."""
+    """A wrong word or number in the ini file is told by the ini key."""
     with pytest.raises(UsageError, match=r"^ini kick_missing: value: got 'fial', .* Did you mean 'fail'\?$"):
         read(ini="kick_missing = fial")
-    with pytest.raises((pytest.UsageError, ValueError, TypeError), match="many"):
+    with pytest.raises(UsageError, match=r"^ini kick_limit: value: got what pytest cannot read \(.*'many'.*\), expected a whole number\."):
         read(ini="kick_limit = many")
+
+
+def test_directories_of_suites_are_there(read: Callable[..., Settings], pytester: pytest.Pytester) -> None:
+    """A directory that the ini names and that is none is one line that names the option; the default one need not be there."""
+    assert read().suites == ("suites",)
+    pytester.mkdir("a")
+    assert read(ini="kick_suites = a").suites == ("a",)
+    with pytest.raises(UsageError, match=r"^ini kick_suites: directory: got 'b', .*expected a directory of suites\. Correct it\.$"):
+        read(ini="kick_suites = a b")
+
+
+def test_where_the_run_record_goes_is_looked_at_first(read: Callable[..., Settings], pytester: pytest.Pytester) -> None:
+    """A directory, and a place below a file, are refused before anything runs; a place that can be made is not made yet."""
+    (pytester.path / "file").touch()
+    assert read("--kick-json=new/deep/run.json").json == pytester.path / "new/deep/run.json"
+    assert not (pytester.path / "new").exists()
+    assert read("--kick-json=file").json == pytester.path / "file"
+    for name, got in ((".", "a directory"), ("file/run.json", "file, which is no directory"), ("file/deep/run.json", "file, which")):
+        with pytest.raises(UsageError, match=f"^--kick-json: path: got {got}"):
+            read(f"--kick-json={name}")
 
 
 def test_what_depends_on_the_machine(read: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
