@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.registry import PROBES, did_you_mean
-from pytest_kick.spec import Budget, CompressionSpec, ModelSpec
+from pytest_kick.spec import Budget, Case, CompressionSpec, ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 KINDS = ("retention", "drop", "flips")
 _NAMES = ("model", "family", "method", "scope", "cell")
@@ -48,6 +48,10 @@ class BudgetRule:
             glob = any(isinstance(value, str) and set(value) & set("*?[") for value in values)
             total += (_CELL_WEIGHT if key == "cell" else 1) / (2 if glob else 1)
         return total
+
+    def of(self, key: tuple[str, str, str]) -> Budget:
+        """Return its budget on (probe, metric, kind)."""
+        return [budget for budget in self.budgets if _key(budget) == key][-1]
 
 
 def parse_budget(where: str, table: object) -> BudgetRule:
@@ -118,20 +122,46 @@ def budgets_for(
 
     The dense cell has none: there is nothing to lose.
     """
+    best, matched = _holding(rules, model, spec, probes)
+    return tuple(rules[best[key]].of(key) for key in sorted(best)), matched
+
+
+def shadowed(rules: Sequence[BudgetRule], cases: Iterable[Case]) -> tuple[tuple[int, Budget], ...]:
+    """Return the budgets that judge no cell because more specific ones hold wherever they match, with the index of their rule.
+
+    Args:
+        rules: of one suite, in order.
+        cases: of that suite.
+    """
+    holding = set()
+    for case in cases:
+        best, _ = _holding(rules, case.model, case.compression, case.probes)
+        holding |= {(i, key) for key, i in best.items()}
+    return tuple((i, budget) for i, rule in enumerate(rules) for budget in rule.budgets if (i, _key(budget)) not in holding)
+
+
+def _holding(
+    rules: Sequence[BudgetRule], model: ModelSpec, spec: CompressionSpec, probes: Sequence[str]
+) -> tuple[dict[tuple[str, str, str], int], set[int]]:
+    """Return what is limited -> the index of the rule whose budget holds for a cell, and the indices of all rules that match it."""
+    best: dict[tuple[str, str, str], int] = {}
+    matched: set[int] = set()
     if not spec.steps:
-        return (), set()
+        return best, matched
     facts = _facts(model, spec)
-    best: dict[tuple[str, str, str], tuple[float, Budget]] = {}
-    matched = set()
     for i, rule in enumerate(rules):
         if not all(_matches(facts[key], wanted) for key, wanted in rule.match):
             continue
         matched.add(i)
         for budget in rule.budgets:
-            key = (budget.probe, budget.metric, budget.kind)
-            if budget.probe in probes and rule.specificity >= best.get(key, (-1.0, budget))[0]:
-                best[key] = (rule.specificity, budget)
-    return tuple(best[key][1] for key in sorted(best)), matched
+            key = _key(budget)
+            if budget.probe in probes and (key not in best or rule.specificity >= rules[best[key]].specificity):
+                best[key] = i
+    return best, matched
+
+
+def _key(budget: Budget) -> tuple[str, str, str]:
+    return (budget.probe, budget.metric, budget.kind)
 
 
 def _facts(model: ModelSpec, spec: CompressionSpec) -> Mapping[str, tuple[Any, ...]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import tomllib
 from typing import TYPE_CHECKING
 
+from pytest_kick.budget import parse_budget, shadowed
 from pytest_kick.errors import UsageError
 from pytest_kick.registry import did_you_mean
 from pytest_kick.suite import Suite, check_together, read_suites
@@ -50,6 +52,17 @@ def left_out(settings: Settings, suites: Sequence[Suite]) -> str:
         if not takes(settings, suite)
     ]
     return f"not run by default: {', '.join(parts)}" if parts else ""
+
+
+def shadowed_budgets(suites: Iterable[Suite]) -> list[str]:
+    """Say which budgets judge no cell because more specific ones hold wherever they match; one line each."""
+    lines = []
+    for suite in suites:
+        tables = tomllib.loads(suite.path.read_text(encoding="utf-8")).get("budgets", [])
+        for i, budget in shadowed([parse_budget(suite.name, table) for table in tables], suite.cases):
+            where = f"{suite.path.parent.name}/{suite.path.name}: budgets[{i}]: {budget.kind}:{budget.metric} {budget.limit:g}"
+            lines.append(f"{where} judges no cell: more specific budgets hold wherever it matches")
+    return lines
 
 
 def _wanted(settings: Settings, case: Case) -> bool:
@@ -115,4 +128,15 @@ def _check_each(settings: Settings, suites: Sequence[Suite]) -> None:
                 raise UsageError(msg)
 
 
-__all__ = ["FILTERS", "check_filters", "filtered", "left_out", "level_names", "read_suites", "select", "takes", "touched_directories"]
+__all__ = [
+    "FILTERS",
+    "check_filters",
+    "filtered",
+    "left_out",
+    "level_names",
+    "read_suites",
+    "select",
+    "shadowed_budgets",
+    "takes",
+    "touched_directories",
+]

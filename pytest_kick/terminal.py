@@ -21,7 +21,7 @@ from pytest_kick.instruments import environment
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import record_lines
 from pytest_kick.report import cell_entry, rows_from, run_document, summary_line, table_lines, write_json
-from pytest_kick.selection import select
+from pytest_kick.selection import select, shadowed_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,8 @@ class Terminal:
         names = ", ".join(suite.name for suite in session.suites)
         where = f"{settings.dtype} on {settings.device}, {settings.threads} thread(s) x {settings.n_workers}"
         line = f"kick: {__version__}, suites {names}; {where}"
-        return [line, *([f"kick: {session.left_out}"] if session.left_out else [])]
+        shadowed = [] if settings.plan else shadowed_budgets(session.suites)
+        return [line, *(f"kick: {note}" for note in [session.left_out, *shadowed] if note)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the outcome that a report carries."""
@@ -192,7 +193,7 @@ class Terminal:
             from pytest_kick.plan import plan_lines  # noqa: PLC0415 - only for a plan
 
             terminalreporter.section("kick plan")
-            for line in plan_lines(self.session):
+            for line in [*(f"note: {note}" for note in shadowed_budgets(self.session.suites)), *plan_lines(self.session)]:
                 terminalreporter.write_line(line)
             return
         if self.session.outcomes and self.config.get_verbosity() >= 0:

@@ -146,6 +146,14 @@ def test_plan_loads_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_a_shadowed_budget_is_told(workspace: Workspace) -> None:
+    """A budget that judges no cell, since more specific ones hold, is one line in the header and one in the plan."""
+    workspace.suite("[[budgets]]\nretention = 0.5\n\n[[budgets]]\nsparsity = [0.1, 0.6]\nretention = 0.4\n")
+    says = "suites/mini.toml: budgets[[]0]: retention:p1 0.5 judges no cell: more specific budgets hold wherever it matches"
+    workspace.run("-k", "dense").stdout.fnmatch_lines([f"kick: {says}"])
+    workspace.run("--kick-plan").stdout.fnmatch_lines([f"note: {says}"])
+
+
 def test_offline(workspace: Workspace) -> None:
     """A hub model that is in no cache is an error of the cell in one line under `--kick-offline`, and no network is tried."""
     model = '{ name = "hubbed", family = "decoder", source = "hub:no-such-org/no-such-model" }'
