@@ -140,12 +140,8 @@ def fact_hash(relation: Relation, fact: Fact) -> int:
 
 def shipped_facts() -> FactSet:
     """Return kick-facts, the facts that the shipped models are probed with."""
-    return _shipped("kick-facts.jsonl")
-
-
-def shipped_never_probed() -> FactSet:
-    """Return the shipped facts that no probe ever asks: for training, calibration and perplexity."""
-    return _shipped("never-probed.jsonl")
+    with as_file(files("pytest_kick") / "data" / "facts" / "kick-facts.jsonl") as path:
+        return load_facts(path)
 
 
 def load_facts(path: Path) -> FactSet:
@@ -174,11 +170,6 @@ def load_facts(path: Path) -> FactSet:
         relations=MappingProxyType(relations),
         facts=_facts(grouped["fact"], relations),
     )
-
-
-def _shipped(name: str) -> FactSet:
-    with as_file(files("pytest_kick") / "data" / "facts" / name) as path:
-        return load_facts(path)
 
 
 def _draw(seed: int, identifier: str) -> str:

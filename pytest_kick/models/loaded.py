@@ -239,20 +239,6 @@ class LoadedModel:
         self._touched.clear()
         self.dtype, self.device, self._is_cast = torch.float32, CPU, False
 
-    def check_intact(self) -> None:
-        """Hash the dense tensors again, to be sure that no cell wrote to them.
-
-        Raises:
-            ModelError: they changed since `weights_hash` was first asked for.
-        """
-        now = hashing.tensors_hash(self._dense[name] for name in sorted(self._dense))
-        if now != self.weights_hash:
-            msg = (
-                f"model {self.name!r}: dense weights: got hash {now}, expected {self.weights_hash}."
-                " A method changed a parameter without touch(): correct the method."
-            )
-            raise ModelError(msg)
-
     def prompt_ids(self, text: str) -> list[int]:
         """Return the token ids of a prompt; the first is the BOS token where the tokenizer puts one before plain text."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

@@ -42,10 +42,6 @@ class Trie:
         """Return the number of nodes."""
         return len(self.tokens)
 
-    def has_children(self) -> NDArray[np.bool_]:
-        """Return `(N,)` whether a node has children."""
-        return np.diff(self.child_start) > 0
-
     def expand_children(self, nodes: Ints) -> tuple[Ints, Ints]:
         """Return all children of `nodes`, `(M,)`: the index into `nodes` of each child's parent, and the child, both `(K,)`."""
         starts, counts = self.child_start[nodes], self.child_start[nodes + 1] - self.child_start[nodes]
