@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pytest_kick.baseline import check_fresh
 from pytest_kick.claims import Cell, cell_from
@@ -18,8 +21,12 @@ if TYPE_CHECKING:
 
 
 def claim_cells(session: Session) -> list[Cell]:
-    """Return what was measured, each model and dtype with its dense model."""
-    cells = []
+    """Return what was measured, each model and dtype with its dense model.
+
+    Of cells that a first look decided and others of their suite that it did not, all count on the facts that both were asked.
+    """
+    cells: list[Cell | None] = []
+    looked: dict[tuple[str, str, str], list[Cell]] = {}
     needed: dict[tuple[str, str], tuple[str, Measurement]] = {}
     for outcome in session.finished():
         if outcome["measurement"] is None or outcome["problem"]:
@@ -27,7 +34,12 @@ def claim_cells(session: Session) -> list[Cell]:
         case = session.by_id[outcome["id"]]
         measurement = Measurement.from_json(outcome["measurement"])
         needed[case.shelf, measurement.dtype] = (case.model.family, measurement)
-        cells.append(cell_from(case.shelf, case.model.family, case.compression, measurement))
+        cell = cell_from(case.shelf, case.model.family, case.compression, measurement)
+        if cell and case.first_look:
+            looked.setdefault((case.suite, cell.model, cell.dtype), []).append(cell)
+        else:
+            cells.append(cell)
+    cells += [cell for group in looked.values() for cell in _on_common_facts(group)]
     cells += _dense(session, needed, {(cell.model, cell.dtype) for cell in cells if cell and not cell.compression.steps})
     return [cell for cell in cells if cell]
 
@@ -41,7 +53,12 @@ def _dense(session: Session, needed: dict[tuple[str, str], tuple[str, Measuremen
             measured: Measurement | Baseline | None = journalled.get((shelf, dtype))
             if measured is None:
                 measured = session.store.read(shelf, dtype, "dense")
-                check_fresh(measured, now, sampled=bool(session.settings.limit))
+                check_fresh(measured, now, sampled=True)  # of a first look or of a limit; whole cells have been checked in their items
         except BaselineError:
             continue  # the cells of this dtype say so themselves
         yield cell_from(shelf, family, CompressionSpec(), measured)
+
+
+def _on_common_facts(cells: list[Cell]) -> list[Cell]:
+    common = reduce(np.intersect1d, (cell.ids for cell in cells))
+    return [cell.on(np.isin(cell.ids, common)) for cell in cells]

@@ -42,7 +42,7 @@ def _detectable(session: Session, case: Case, budget: Budget) -> str:
     score = next((score for score in dense.scores if score.probe == budget.probe), None)
     if score is None:
         return "no dense baseline yet"
-    n = min(score.n, session.settings.limit or score.n)
+    n = min(score.n, session.settings.limit or case.first_look or score.n)
     confidence = session.settings.confidence
     if budget.kind == "flips":
         return f"n={n}"

@@ -71,12 +71,13 @@ class Runner:
         )
         self._probes: dict[tuple[str, str], Any] = {}
 
-    def run_case(self, case: Case, dtype: str) -> Measurement:
+    def run_case(self, case: Case, dtype: str, *, first_look: bool = False) -> Measurement:
         """Measure one cell.
 
         Args:
             case: the cell.
             dtype: of the forward pass, `float32` or `bfloat16`.
+            first_look: ask `case.first_look` facts instead of all.
 
         Raises:
             KickError: the cell could not be measured; whatever else goes wrong inside it is reported as one.
@@ -85,7 +86,7 @@ class Runner:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                measured = self._measure(case, dtype, watch)
+                measured = self._measure(case, dtype, watch, self._sample(case, first_look=first_look))
             except KickError:
                 raise
             except Exception as error:
@@ -117,21 +118,22 @@ class Runner:
             finish_(model, case.compression)
         return model, report
 
-    def _measure(self, case: Case, dtype: str, watch: Stopwatch) -> tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]]:
+    def _measure(
+        self, case: Case, dtype: str, watch: Stopwatch, asked: dict[str, Any]
+    ) -> tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]]:
         try:
             model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
-                scores = tuple(self._probe(name, case).run(model, **self._sample(case)) for name in case.probes)
+                scores = tuple(self._probe(name, case).run(model, **asked) for name in case.probes)
         except BaseException:
             self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
         return model, report, scores
 
-    def _sample(self, case: Case) -> dict[str, Any]:
-        """Return which examples to ask; a suite's own sample has seed 0, so that a smaller one lies inside it."""
-        settings = self.settings
-        limit = min(filter(None, (settings.limit, case.sample)), default=None)
-        return {"limit": limit, "seed": 0 if case.sample else settings.seed, "batch_size": settings.batch_size or None}
+    def _sample(self, case: Case, *, first_look: bool) -> dict[str, Any]:
+        """Return which examples to ask; a first look is the same whatever the run's seed."""
+        limit, seed = (case.first_look, 0) if first_look else (self.settings.limit or None, self.settings.seed)
+        return {"limit": limit, "seed": seed, "batch_size": self.settings.batch_size or None}
 
     def _probe(self, name: str, case: Case) -> Any:  # noqa: ANN401 - a probe of any package
         key = (name, case.facts)

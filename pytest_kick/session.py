@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
-from pytest_kick.errors import BaselineError, MissingBaselineError, UsageError
+from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UsageError
 from pytest_kick.journal import Journal
+from pytest_kick.outcome import Outcome
+from pytest_kick.recording import absence, record_command
 from pytest_kick.registry import did_you_mean
 from pytest_kick.selection import check_filters, filtered, left_out, read_suites, select
 from pytest_kick.spec import DTYPES, Case, CompressionSpec
-from pytest_kick.verdict import Verdict, judge
+from pytest_kick.verdict import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,43 +25,6 @@ if TYPE_CHECKING:
     from pytest_kick.config import Settings
     from pytest_kick.result import Examples, Measurement
     from pytest_kick.suite import Suite
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Hold how one cell ended.
-
-    Attributes:
-        case: the cell.
-        nodeid: of its test item.
-        measurement: None where it could not be measured.
-        verdict: None where it could not be judged.
-        problem: why it could not be judged, one line, or "".
-        missing: the problem is that nothing has been recorded yet.
-        recorded: date of the stored run it was held against, or "".
-        noted: noted fingerprint fields that differ from the stored run.
-    """
-
-    case: Case
-    nodeid: str
-    measurement: Measurement | None = None
-    verdict: Verdict | None = None
-    problem: str = ""
-    missing: bool = False
-    recorded: str = ""
-    noted: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what travels from a worker to the controller: plain JSON types."""
-        return {
-            "id": self.case.id,
-            "nodeid": self.nodeid,
-            "measurement": self.measurement.to_json() if self.measurement else None,
-            "verdict": self.verdict.to_json() if self.verdict else None,
-            "problem": self.problem,
-            "recorded": self.recorded,
-            "noted": list(self.noted),
-        }
 
 
 class Session:
@@ -133,7 +98,8 @@ class Session:
 
     def recorded_seconds(self, case: Case) -> float | None:
         """Return the seconds a cell took when it was recorded."""
-        return self.store.seconds(case.shelf, self.dtype_of(case), case.cell)
+        asked = self.settings.limit or (0 if self.settings.updating else case.first_look)
+        return self.store.seconds(case.shelf, self.dtype_of(case), case.cell, asked=asked)
 
     @property
     def read_all(self) -> bool:
@@ -166,14 +132,15 @@ class Session:
         )
         return Runner(run_settings, progress=self.progress)
 
-    def measure(self, case: Case) -> Measurement:
+    def measure(self, case: Case, *, first_look: bool = False) -> Measurement:
         """Measure a cell, or read what this run has measured of it.
 
         Raises:
             KickError: it cannot be measured.
         """
         dtype = self.dtype_of(case)
-        return self.journal.measure_once(case.shelf, dtype, case.cell, lambda: self.runner.run_case(case, dtype))
+        name = f"{case.cell}@{case.first_look}" if first_look else case.cell
+        return self.journal.measure_once(case.shelf, dtype, name, lambda: self.runner.run_case(case, dtype, first_look=first_look))
 
     def judged(self, case: Case, nodeid: str) -> Outcome:
         """Measure and judge a cell.
@@ -184,16 +151,32 @@ class Session:
         Raises:
             KickError: it cannot be measured, or its budgets cannot be judged.
         """
-        absent = "" if self.settings.updating else self._absent(case, nodeid)
+        absent = "" if self.settings.updating else absence(self, case)
         if absent and self.settings.missing != "warn":
             return Outcome(case=case, nodeid=nodeid, problem=absent, missing=True)
-        measurement = self.measure(case)
-        outcome = Outcome(case=case, nodeid=nodeid, measurement=measurement, missing=bool(absent))
+        if self._looks_first(case):
+            outcome = self._judged(case, nodeid, first_look=True)
+            if outcome.problem or (outcome.verdict and outcome.verdict.settled):
+                return outcome
+        outcome = self._judged(case, nodeid)
+        return replace(outcome, missing=outcome.missing or bool(absent))
+
+    def _looks_first(self, case: Case) -> bool:
+        """Return whether a part of the facts can decide: there is a stored run to hold it against, and nothing is recorded."""
+        settings = self.settings
+        looks = case.first_look and not settings.limit and not settings.updating
+        return bool(looks) and self.store.has(case.shelf, self.dtype_of(case), case.cell)
+
+    def _judged(self, case: Case, nodeid: str, *, first_look: bool = False) -> Outcome:
+        measurement = self.measure(case, first_look=first_look)
+        sampled = first_look or bool(self.settings.limit)
+        outcome = Outcome(case=case, nodeid=nodeid, measurement=measurement, first_look=first_look)
         try:
-            dense = None if case.is_dense else self._dense(case, measurement, nodeid)
-            stored = self._stored(case, measurement, nodeid)
+            dense = None if case.is_dense else self._dense(case, measurement, nodeid, sampled=sampled)
+            stored = self._stored(case, measurement, nodeid, sampled=sampled)
         except BaselineError as error:
-            return replace(outcome, problem=self.near(str(error)), missing=isinstance(error, MissingBaselineError))
+            missing, stale = (isinstance(error, kind) for kind in (MissingBaselineError, StaleBaselineError))
+            return replace(outcome, problem=self.near(str(error)), missing=missing, stale=stale)
         verdict = judge(
             measurement,
             dense=dense[0] if dense else None,
@@ -210,28 +193,13 @@ class Session:
 
     def command(self, case: Case, nodeid: str) -> str:
         """Return the command that records a cell, with the options without which it would record another one, or none."""
-        settings = self.settings
-        options = []
-        if not any(suite.default and not suite.hub for suite in self.suites if suite.name == case.suite):
-            options.append(f"--kick-suite {case.suite}")
-        if not case.dtype and not case.compression.float32_only:  # else it runs in one dtype anywhere
-            options.append(f"--kick-dtype {settings.dtype}")
-        if settings.baselines != settings.rootdir / "baselines":
-            options.append(f'--kick-baselines "{self.near(str(settings.baselines))}"')
-        return " ".join([f'pytest "{nodeid}"', *options, "--kick-update"])
+        return record_command(self, case, nodeid)
 
     def near(self, text: str) -> str:
         """Return a text with the paths below the root as node ids have them: short enough for a table."""
         return text.replace(f"{self.settings.rootdir}{os.sep}", "")
 
-    def _absent(self, case: Case, nodeid: str) -> str:
-        """Say which baseline is missing, before anything is measured for nothing."""
-        dtype = self.dtype_of(case)
-        absent = (cell for cell in ("dense", case.cell) if not self.store.has(case.shelf, dtype, cell))
-        command = self.command(case, nodeid)
-        return next((self.near(self.store.missing(case.shelf, dtype, cell, command)) for cell in absent), "")
-
-    def _dense(self, case: Case, measurement: Measurement, nodeid: str) -> tuple[dict[str, Examples], Any]:
+    def _dense(self, case: Case, measurement: Measurement, nodeid: str, *, sampled: bool) -> tuple[dict[str, Examples], Any]:
         """Return probe -> examples of the dense model, and the noise floors stored with it."""
         dtype = self.dtype_of(case)
         command = self.command(case, nodeid)
@@ -240,16 +208,21 @@ class Session:
             dense = self.measure(dense_case)
             return {score.probe: score.examples for score in dense.scores}, None
         baseline = self.store.read(case.shelf, dtype, "dense", command=command)
-        check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=command)
+        check_fresh(baseline, measurement, sampled=sampled, command=command)
         return baseline.examples, baseline.noise_floor
 
-    def _stored(self, case: Case, measurement: Measurement, nodeid: str) -> Baseline | None:
-        """Return the stored run of a cell, None where this run records it or there is none."""
+    def _stored(self, case: Case, measurement: Measurement, nodeid: str, *, sampled: bool) -> Baseline | None:
+        """Return the stored run of a cell, None where there is none; one that this run replaces need not be usable."""
         dtype, command = self.dtype_of(case), self.command(case, nodeid)
-        if self._records(case.shelf, dtype, case.cell) or not self.store.has(case.shelf, dtype, case.cell):
+        if not self.store.has(case.shelf, dtype, case.cell):
             return None
-        baseline = self.store.read(case.shelf, dtype, case.cell, command=command)
-        check_fresh(baseline, measurement, sampled=bool(self.settings.limit), command=command)
+        try:
+            baseline = self.store.read(case.shelf, dtype, case.cell, command=command)
+            check_fresh(baseline, measurement, sampled=sampled, command=command)
+        except BaselineError:
+            if self.settings.update:
+                return None
+            raise
         return baseline
 
     def _records(self, shelf: str, dtype: str, cell: str) -> bool:

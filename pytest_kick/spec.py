@@ -181,7 +181,8 @@ class Case:
         budgets: what the verdict is held against; none means characterisation: measured and compared with the stored run only.
         dtype: dtype the suite fixes for this cell, or "" for the run's.
         facts: path of a facts file of the suite's own, or "" for the shipped one.
-        sample: number of facts, a fixed sample stratified by relation; 0 for all.
+        first_look: number of facts asked first, a fixed sample stratified by relation: the others are asked only where these leave a
+            change open; 0 asks all at once.
     """
 
     suite: str
@@ -191,7 +192,7 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     dtype: str = ""
     facts: str = ""
-    sample: int = 0
+    first_look: int = 0
 
     @property
     def cell(self) -> str:
@@ -207,7 +208,7 @@ class Case:
     def shelf(self) -> str:
         """Return the directory under `baselines/`: the model, and the facts where they are not all of the shipped ones."""
         facts = [PurePath(self.facts).stem] if self.facts else []
-        return "--".join([self.model.name, *facts, *([f"n{self.sample}"] if self.sample else [])])
+        return "--".join([self.model.name, *facts])
 
     @property
     def is_dense(self) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
-    {"schema", "name", "summary", "default", "hub", "probes", "facts", "sample", "dtype", "dense", "models", "compressions", "budgets"}
+    {"schema", "name", "summary", "default", "hub", "probes", "facts", "first_look", "dtype", "dense", "models", "compressions", "budgets"}
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
@@ -74,7 +74,7 @@ def check_together(suites: Iterable[Suite]) -> None:
         named: dict[tuple[str, str], object] = {("name", suite.name): suite.path}
         for case in suite.cases:
             named["models", case.model.name] = case.model
-            named["facts", case.shelf] = (case.facts, case.sample, case.probes)
+            named["facts", case.shelf] = (case.facts, case.probes)
         for (field, name), thing in named.items():
             first, other = seen.setdefault((field, name), (thing, suite))
             if first != thing:
@@ -154,7 +154,7 @@ class _Reader:
         entries = [self.entry(i, entry) for i, entry in enumerate(self.typed(self.data, "compressions", list, []))]
         rules = [parse_budget(f"{self.where}: budgets[{i}]", table) for i, table in enumerate(self.typed(self.data, "budgets", list, []))]
         dense = self.typed(self.data, "dense", bool, default=True)
-        same: dict[str, Any] = {"suite": name, "probes": probes, "facts": self.facts(), "sample": self.sample()}
+        same: dict[str, Any] = {"suite": name, "probes": probes, "facts": self.facts(), "first_look": self.first_look()}
         suite_dtype = self.dtype(self.data)
         cases = []
         used: set[int] = set()
@@ -231,10 +231,10 @@ class _Reader:
                 raise self.fail([name, model.name], f"a model of family {' or '.join(able)}", field="probes")
         return tuple(dict.fromkeys(names))
 
-    def sample(self) -> int:
-        if (n := int(self.typed(self.data, "sample", int, 0))) >= 0:
+    def first_look(self) -> int:
+        if (n := int(self.typed(self.data, "first_look", int, 0))) >= 0:
             return n
-        raise self.fail(n, "a number of facts, 0 for all", field="sample")
+        raise self.fail(n, "a number of facts, 0 for all", field="first_look")
 
     def facts(self) -> str:
         name: str = self.typed(self.data, "facts", str, "")

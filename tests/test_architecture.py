@@ -22,7 +22,22 @@ LAYERS = (
     {"models"},  # layer 4 of three rooms: two stand on the loaded model, and know nothing of each other
     {"compress", "probes"},
     {"runner"},
-    {"config", "selection", "journal", "session", "report", "gate", "terminal", "findings", "plan", "scaffold", "scheduling"},
+    {
+        "config",
+        "selection",
+        "journal",
+        "outcome",
+        "recording",
+        "counting",
+        "session",
+        "report",
+        "gate",
+        "terminal",
+        "findings",
+        "plan",
+        "scaffold",
+        "scheduling",
+    },
     {"plugin", "cli"},
 )
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}

@@ -60,11 +60,21 @@ class BaselineStore:
         fix = f"Record it: {command}" if command else "Record it with --kick-update"
         return f"{self.path(model, dtype, cell)}: baseline: got none (missing), expected the stored run of this cell. {fix}"
 
-    def seconds(self, model: str, dtype: str, cell: str) -> float | None:
-        """Return how long the stored run of a cell took, or None where that is not known; cheap, and never an error."""
+    def seconds(self, model: str, dtype: str, cell: str, *, asked: int = 0) -> float | None:
+        """Return how long a cell should take by its stored run, or None where that is not known; cheap, and never an error.
+
+        Args:
+            model: name of the model.
+            dtype: of the forward pass.
+            cell: id of the cell.
+            asked: number of examples that will be asked, 0 for all.
+        """
         try:
             document = json.loads(self.path(model, dtype, cell).read_bytes())
-            return float(sum(document["timing"]["seconds"].values()))
+            phases = document["timing"]["seconds"]
+            n = max(probe["n"] for probe in document["probes"].values())
+            share = min(1.0, asked / n) if asked else 1.0
+            return float(sum(phases.values()) - (1 - share) * phases.get("evaluate", 0.0))
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return None
 

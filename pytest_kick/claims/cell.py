@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -57,6 +57,11 @@ class Cell:
     right: NDArray[np.bool_]
     floor: float
     gold_row_gone: NDArray[np.bool_] | None = None
+
+    def on(self, facts: NDArray[np.bool_]) -> Cell:
+        """Return the cell on the facts marked in `(n,)` bool."""
+        gone = None if self.gold_row_gone is None else self.gold_row_gone[facts]
+        return replace(self, ids=self.ids[facts], hashes=self.hashes[facts], right=self.right[facts], gold_row_gone=gone)
 
 
 def cell_from(model: str, family: str, compression: CompressionSpec, measured: Measured) -> Cell | None:

@@ -194,9 +194,15 @@ def _main_dtype(group: Iterable[Row]) -> str:
 
 
 def _marked(rows: Sequence[Row]) -> list[Row]:
-    """Name the dtype after the method, as a parameter, where it is not that of the model's heading."""
+    """Name the dtype after the method, as a parameter, and n as a note, where they are not those of the model's heading."""
     main = {model: _main_dtype(row for row in rows if row.model == model) for model in {row.model for row in rows}}
-    return [replace(row, method=f"{row.method}/{row.dtype}") if row.dtype and row.dtype != main[row.model] else row for row in rows]
+    asked = {(row.model, row.probe): row.n for row in reversed(rows) if row.probe}
+    marked = []
+    for row in rows:
+        method = f"{row.method}/{row.dtype}" if row.dtype and row.dtype != main[row.model] else row.method
+        other = f"n={count(row.n)}" if row.probe and row.n != asked[row.model, row.probe] else ""
+        marked.append(replace(row, method=method, note=" ".join(filter(None, (row.note, other)))))
+    return marked
 
 
 def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:

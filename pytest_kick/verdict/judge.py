@@ -169,6 +169,7 @@ def _regression(score: ProbeScore, reference: Examples | None, metric: str, thre
         gained=pairs.gained,
         changed=changed,
         p_value=p_value,
+        most_lost=stats.drop_interval(pairs, 1 - threshold).high,
         worst=worst_groups(reference, score.examples, metric),
     )
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 RETAINED, FORGOT, INCONCLUSIVE = "RETAINED", "FORGOT", "INCONCLUSIVE"
 UNCHANGED, CHANGED, IMPROVED, REGRESSED, NEW = "UNCHANGED", "CHANGED", "IMPROVED", "REGRESSED", "NEW"
+TWO_POINTS = 0.02
+"""Net loss, as a share of the examples, that a run must be able to see before it stops at a first look."""
 # The headline of a cell is the first of these that any of its records says.
 _GRAVITY = (REGRESSED, FORGOT, INCONCLUSIVE, RETAINED, IMPROVED, CHANGED, NEW, UNCHANGED)
 
@@ -145,6 +147,7 @@ class Regression:
         p_value: one-sided exact McNemar of the direction that prevails.
         threshold: significance level of one cell: (1 - confidence) / cells of the run.
         noise_floor: net loss, in examples, that noise alone may cause.
+        most_lost: upper bound of the net loss against the stored run, as a share of all examples, at that level; None for NEW.
         worst: groups that lost most.
     """
 
@@ -160,7 +163,13 @@ class Regression:
     p_value: float
     threshold: float
     noise_floor: float
+    most_lost: float | None = None
     worst: tuple[GroupLoss, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Return whether nothing speaks for more examples: a net loss of two points is ruled out, and nothing is significant."""
+        return self.word in {UNCHANGED, CHANGED} and self.most_lost is not None and self.most_lost < TWO_POINTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +218,11 @@ class Verdict:
     def inconclusive(self) -> bool:
         """Return whether nothing failed and a budget could not be decided."""
         return self.word == INCONCLUSIVE
+
+    @property
+    def settled(self) -> bool:
+        """Return whether a first look at some of the examples is enough: every comparison with the stored run is settled."""
+        return bool(self.regressions) and all(record.settled for record in self.regressions)
 
     @property
     def lossless(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kick.facts import shipped_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pytest
@@ -42,15 +43,15 @@ def test_cell(kick_case, kick_run):
 INI = "[pytest]\nkick_dtype = float32\n"
 
 
-def few_facts() -> str:
-    """Return a facts file of 120 facts in four relations of the shipped ones."""
+def few_facts(sizes: Mapping[str, int] = FACTS_PER_RELATION) -> str:
+    """Return a facts file of so many facts in some relations of the shipped ones: 120 in four."""
     facts = shipped_facts()
     lines: list[dict[str, Any]] = [{"kind": "dataset", "schema": 1, "name": "few", "version": "1"}]
     lines += [
         {"kind": "relation", "relation": name, "templates": list(facts.relations[name].templates), "scoring": facts.relations[name].scoring}
-        for name in FACTS_PER_RELATION
+        for name in sizes
     ]
-    for name, n in FACTS_PER_RELATION.items():
+    for name, n in sizes.items():
         of_relation = [fact for fact in facts.facts if fact.relation == name][:n]
         lines += [{"kind": "fact", "relation": name, "subject": fact.subject, "answer": fact.answer} for fact in of_relation]
     return "".join(json.dumps(line) + "\n" for line in lines)

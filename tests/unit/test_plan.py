@@ -50,7 +50,7 @@ def test_what_a_budget_can_detect(tmp_path: Path) -> None:
     session = session_on(tmp_path, text)
     record(session, 400, 30.0)
 
-    def detected(**options: Any) -> tuple[float, int]:
+    def detected(text: str = text, **options: Any) -> tuple[float, int]:
         found = re.search(
             r"retention:p1 0\.9 \(detects a loss of ([0-9.]+) at n=(\d+)\)", plan_lines(session_on(tmp_path, text, **options))[1]
         )
@@ -62,6 +62,8 @@ def test_what_a_budget_can_detect(tmp_path: Path) -> None:
     assert sampled[1] == 100
     assert 0 < whole[0] < sampled[0] < 1
     assert detected(limit=1000) == whole
+    first = detected(f"first_look = 100\n{text}")
+    assert first == sampled
     assert detected(confidence=0.99)[0] > whole[0]
     line = plan_lines(session)[1]
     assert "flips:p1 0.1 (n=400)" in line

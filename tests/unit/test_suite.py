@@ -229,11 +229,6 @@ def test_suites_go_together(tmp_path: Path) -> None:
     write(tmp_path, HEAD + 'facts = "y/f.jsonl"\n', "b")
     with pytest.raises(KickError, match=r"b\.toml: facts: got '[a-z-]+--f', which is another one in"):
         read_suites(tmp_path / "suites")
-    (tmp_path / "suites" / "n7.jsonl").touch()
-    write(tmp_path, HEAD + 'facts = "n7.jsonl"\n', "a")
-    write(tmp_path, HEAD + "sample = 7\n", "b")
-    with pytest.raises(KickError, match=r"b\.toml: facts: got '[a-z-]+--n7', which is another one in"):
-        read_suites(tmp_path / "suites")
 
 
 def test_the_shipped_suites_read() -> None:
@@ -248,12 +243,12 @@ def test_the_shipped_suites_read() -> None:
             assert {f"l1_global--{scope}--s0.{i}" for i in range(1, 10)} <= pruned
 
 
-def test_a_sample_keeps_baselines_of_its_own(tmp_path: Path) -> None:
-    """A suite that asks a sample shelves its runs apart from one that asks all facts, and a negative sample is refused."""
+def test_a_first_look_shares_the_baselines_of_all_facts(tmp_path: Path) -> None:
+    """A suite that asks some facts first is held against the same stored runs as one that asks all; a negative number is refused."""
     text = 'schema = 1\nmodels = ["tiny-encoder"]\n[[compressions]]\nmethod = "dynamic_int8"\n'
     path = tmp_path / "few.toml"
-    path.write_text("sample = 7\n" + text, encoding="utf-8")
-    assert {case.shelf for case in read_suite(path).cases} == {"tiny-encoder--n7"}
-    path.write_text("sample = -7\n" + text, encoding="utf-8")
-    with pytest.raises(SuiteError, match="sample: got -7, expected a number of facts, 0 for all"):
+    path.write_text("first_look = 7\n" + text, encoding="utf-8")
+    assert {(case.shelf, case.first_look) for case in read_suite(path).cases} == {("tiny-encoder", 7)}
+    path.write_text("first_look = -7\n" + text, encoding="utf-8")
+    with pytest.raises(SuiteError, match="first_look: got -7, expected a number of facts, 0 for all"):
         read_suite(path)
