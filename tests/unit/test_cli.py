@@ -76,10 +76,12 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_init_writes_and_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """`kick init` names what it wrote."""
-    code, out, _ = run(capsys, "init", str(tmp_path / "gate"))
-    assert code == 0
-    assert out.splitlines() == [f"wrote {tmp_path / 'gate' / name}" for name in ("kick.toml", "test_kick.py")]
+    """`kick init` names what it wrote; the file that fixes the root is written once."""
+    ini = tmp_path / "pytest.ini"
+    for directory, more in (("gate", [f"wrote {ini}"]), ("other", [])):
+        code, out, _ = run(capsys, "init", str(tmp_path / directory))
+        assert code == 0
+        assert out.splitlines() == [*(f"wrote {tmp_path / directory / name}" for name in ("kick.toml", "test_kick.py")), *more]
 
 
 def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kick.errors import UsageError
-from pytest_kick.scaffold import write_suite
+from pytest_kick.scaffold import fix_root, write_suite
 from pytest_kick.suite import read_suites
 
 
@@ -77,3 +77,56 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pyte
         write_suite(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["test_kick.py"]
     assert (tmp_path / "test_kick.py").read_text(encoding="utf-8") == "theirs"
+
+
+@pytest.mark.parametrize(("directory", "inside"), [("gate", "gate"), ("a b/gate", "'a b/gate'"), (".", ".")])
+def test_a_root_is_written(tmp_path: Path, directory: str, inside: str) -> None:
+    """Where nothing fixes pytest's root, an ini in the current directory does, and names the directory of suites."""
+    (tmp_path / directory).mkdir(parents=True, exist_ok=True)
+    assert fix_root(tmp_path / directory, tmp_path) == "wrote pytest.ini"
+    text = (tmp_path / "pytest.ini").read_text(encoding="utf-8")
+    assert text.splitlines()[0] == "[pytest]"
+    assert text.endswith(f"kick_suites = {inside}\n")
+    assert fix_root(tmp_path / directory, tmp_path) == ""
+
+
+def test_a_suite_elsewhere_has_its_root_above_it(tmp_path: Path) -> None:
+    """A directory outside the current one gets its ini beside it, not here."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there" / "gate").mkdir(parents=True)
+    assert fix_root(tmp_path / "there" / "gate", tmp_path / "here") == f"wrote {tmp_path / 'there' / 'pytest.ini'}"
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "section"),
+    [
+        ("pyproject.toml", "[tool.pytest.ini_options]\n", '[tool.pytest.ini_options] with kick_suites = ["gate"]'),
+        ("setup.cfg", "[tool:pytest]\n", "[tool:pytest] with kick_suites = gate"),
+        ("tox.ini", "[pytest]\n", "[pytest] with kick_suites = gate"),
+        ("pytest.ini", "", ""),
+        ("pytest.toml", "", ""),
+    ],
+)
+def test_a_file_of_the_users_is_left_alone(tmp_path: Path, name: str, text: str, section: str) -> None:
+    """A file that fixes the root, here or above, is enough; one that could is named with what to add; neither is changed."""
+    here = tmp_path / "below"
+    (here / "gate").mkdir(parents=True)
+    path = here / name
+    if section:
+        path.write_text("[other]\n", encoding="utf-8")
+        assert fix_root(here / "gate", here) == f"add to {name}, so that baselines/ has one place: {section}"
+        assert path.read_text(encoding="utf-8") == "[other]\n"
+        path.unlink()
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert fix_root(here / "gate", here) == ""
+    assert [entry.name for entry in here.iterdir()] == ["gate"]
+
+
+def test_a_root_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """A link that leads nowhere is not written through: one line."""
+    (tmp_path / "pytest.ini").symlink_to(tmp_path / "elsewhere" / "pytest.ini")
+    with pytest.raises(
+        UsageError, match=r"^kick init: .*pytest\.ini: got .*, expected a writable directory\. Write a pytest\.ini by hand\.$"
+    ):
+        fix_root(tmp_path / "gate", tmp_path)
