@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kick import hookspecs
 from pytest_kick.config import Settings, add_options, read_settings
 from pytest_kick.errors import KickError, RegressionError, UsageError
 from pytest_kick.outcome import Outcome
@@ -29,6 +30,11 @@ SESSION = pytest.StashKey[Session]()
 OUTCOME = pytest.StashKey[Outcome]()
 RAISED = pytest.StashKey[list[BaseException]]()
 """What `kick_run` raised in a test; there only where it was called."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks."""
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

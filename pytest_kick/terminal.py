@@ -77,6 +77,8 @@ class Terminal:
             self.session.add_directory(self.config.rootpath / Path(report.nodeid.partition("::")[0]).parent)
         skipped = report.skipped and not hasattr(report, "wasxfail")
         self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": skipped, "stage": report.when}
+        case, ended = self.session.by_id[outcome["id"]], self.session.outcomes[outcome["id"]]
+        self.config.hook.pytest_kick_cell_judged(config=self.config, case=case, outcome=ended)
         if self.live and time.monotonic() - self.shown > _EVERY_SECONDS:
             self.shown = time.monotonic()
             sys.stderr.write(f"\r\x1b[K{self._progress()}")
@@ -148,7 +150,9 @@ class Terminal:
                 notes.append("not all recorded")
         if settings.json:
             try:
-                write_json(settings.json, self._document())
+                document = self._document()
+                self.config.hook.pytest_kick_update_json(config=self.config, document=document)
+                write_json(settings.json, document)
             except KickError as error:
                 self.problems.append(str(error))
         self.session.journal.prune()

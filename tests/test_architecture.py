@@ -33,6 +33,7 @@ LAYERS = (
         "report",
         "gate",
         "terminal",
+        "hookspecs",
         "findings",
         "plan",
         "scaffold",
