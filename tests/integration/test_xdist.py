@@ -27,12 +27,12 @@ from pytest_kick import runner
 real = runner.Runner.run_case
 
 
-def run_case(self, case, dtype):
+def run_case(self, case, dtype, **more):
     with open("ran.txt", "a") as stream:
         stream.write(f"{os.getpid()} {case.model.name} {case.cell}\\n")
     if os.environ.get("KILL_AT") == f"{case.model.name} {case.cell}":
         os.kill(os.getpid(), 9)
-    return real(self, case, dtype)
+    return real(self, case, dtype, **more)
 
 
 runner.Runner.run_case = run_case
