@@ -43,6 +43,8 @@ class LoadedModel:
         device: where the forward pass runs; `cpu` between `fresh_` and `cast_`.
         dtype: of the forward pass; float32 between `fresh_` and `cast_`.
         n_total: number of parameters, tied ones counted once.
+        tokenizer_hash: of all that decides how text is cut.
+        architecture_hash: of what decides the dense forward pass besides the parameters: the configuration and the stored buffers.
     """
 
     def __init__(self, *, name: str, family: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -58,6 +60,8 @@ class LoadedModel:
         self._originals: dict[str, nn.Parameter] = dict(module.named_parameters())
         by_identity = {id(parameter): name for name, parameter in self._originals.items()}
         self._aliases = {name: by_identity[id(p)] for name, p in module.named_parameters(remove_duplicate=False)}
+        # Now, before a cell swaps modules or casts buffers: what is hashed is the dense model.
+        self.architecture_hash = hashing.architecture_hash(module, self._aliases)
         self._dense: dict[str, torch.Tensor] = {name: p.detach() for name, p in self._originals.items()}
         self._buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
         self._snapshot = Snapshot(module)
@@ -76,11 +80,6 @@ class LoadedModel:
     def weights_hash(self) -> str:
         """Return the hash of the dense float32 tensors: of the values, whatever files they came from."""
         return hashing.tensors_hash(self._dense[name] for name in sorted(self._dense))
-
-    @cached_property
-    def architecture_hash(self) -> str:
-        """Return the hash of what decides the forward pass besides the parameters: the configuration and the stored buffers."""
-        return hashing.architecture_hash(self.module, self._aliases)
 
     def dense(self, name: str) -> torch.Tensor:
         """Return the dense float32 value of a parameter, memory-mapped: never write to it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -295,3 +296,15 @@ def test_study_a_quantizes_the_vocabulary_layer_too(loaded: Load) -> None:
     prune = compress_(model, spec(("l1_global", "a_compat_overall", 0.1))).steps[0]
     assert int_8.n_weights - prune.n_weights == 97 * 32
     assert int_8.notes[0] == "head untied from the input embedding"
+
+
+@pytest.mark.parametrize("method", ["dynamic_int8", "quantize_dynamic"])
+def test_packed_weights_do_not_reach_the_hash_of_the_architecture(loaded: Load, method: str) -> None:
+    """A worker whose first cell packs weights knows the dense model by the same hashes as one that began with the dense cell."""
+    model = loaded("llama")
+    again = LoadedModel(name="again", family="decoder", module=copy.deepcopy(model.module), tokenizer=model.tokenizer)
+    case = spec((method, "ffn", 8))
+    compress_(again, case)
+    again.cast_(torch.float32)
+    finish_(again, case)
+    assert (again.architecture_hash, again.weights_hash) == (model.architecture_hash, model.weights_hash)
