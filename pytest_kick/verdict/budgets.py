@@ -12,12 +12,33 @@ from pytest_kick.verdict.records import FORGOT, INCONCLUSIVE, RETAINED, Check
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pytest_kick.result import ProbeScore
     from pytest_kick.spec import Budget
     from pytest_kick.verdict.records import Retention
 
     Decide: TypeAlias = Callable[[stats.PairedCounts, float], tuple[stats.Interval, str]]
 
 _N_CAP = 10_000_000
+
+
+def check_knows(score: ProbeScore, confidence: float) -> None:
+    """Refuse a probe on which the dense model knows nothing: whatever a compression does to it would look harmless.
+
+    Args:
+        score: of the dense model.
+        confidence: of the bound, in (0.5, 1).
+
+    Raises:
+        KickError: the score is not shown to lie above what knowing nothing scores.
+    """
+    right, floor = score.examples.outcome(score.metric), score.floors[score.metric]
+    pairs = stats.PairedCounts.from_outcomes(right, right)
+    if floor >= 1 or not stats.judgeable(pairs, floor, confidence):
+        msg = (
+            f"dense: probe {score.probe}: COULD NOT MEASURE: got a {score.metric} of {pairs.p_dense:.3f} on n={pairs.n}, expected one shown"
+            f" to lie above {floor:.3f}, what knowing nothing scores. Choose another model, other facts or more of them."
+        )
+        raise KickError(msg)
 
 
 def check_budget(

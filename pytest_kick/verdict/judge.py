@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick import stats
-from pytest_kick.verdict.budgets import check_budget
+from pytest_kick.verdict.budgets import check_budget, check_knows
 from pytest_kick.verdict.compare import changed_answers, lossless, outcome_metrics, paired, worst_groups
 from pytest_kick.verdict.records import (
     CHANGED,
@@ -62,10 +62,13 @@ def judge(
         The verdict.
 
     Raises:
-        KickError: a budget cannot be judged: it names a probe or metric that was not measured, there is no dense run, or the dense
-            model is not shown to know more than the floor (COULD NOT MEASURE).
+        KickError: the dense model is not shown to know more than the floor (COULD NOT MEASURE), in its own cell or under a budget; or
+            a budget names a probe or metric that was not measured, or there is no dense run.
     """
-    budgets = () if measurement.cell == "dense" else budgets
+    if measurement.cell == "dense":
+        budgets = ()
+        for score in measurement.scores:
+            check_knows(score, confidence)
     judged = {(budget.probe, budget.metric) for budget in budgets} | {(score.probe, score.metric) for score in measurement.scores}
     found: dict[Key, tuple[Retention, stats.PairedCounts]] = {}
     regressions: list[Regression] = []

@@ -199,6 +199,15 @@ def test_a_budget_on_what_was_not_measured(budget: Budget) -> None:
         against_dense(pruned(), budget)
 
 
+def test_a_dense_cell_that_knows_nothing_is_refused() -> None:
+    """Without a budget too: a stored run of such a model would hold whatever a compression does for harmless."""
+    n = 400
+    knowing, guessing = (make_measurement(outcomes(n, right=right)) for right in (n // 2, n // 20))
+    assert judge(knowing, dense=None, stored=None).word == "NEW"
+    with pytest.raises(KickError, match=r"^dense: probe facts: COULD NOT MEASURE: got a p1 of 0\.050 on n=400, expected .*\.$"):
+        judge(guessing, dense=None, stored=None)
+
+
 def test_a_budget_without_a_dense_run() -> None:
     """No dense baseline: an error, never a pass."""
     with pytest.raises(KickError, match="there is no dense run"):
