@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
 from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UsageError
+from pytest_kick.freshness import foreseen
 from pytest_kick.journal import Journal
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import absence, record_command
@@ -154,6 +155,8 @@ class Session:
         absent = "" if self.settings.updating else absence(self, case)
         if absent and self.settings.missing != "warn":
             return Outcome(case=case, nodeid=nodeid, problem=absent, missing=True)
+        if known := foreseen(self, case, nodeid):
+            return known
         if self._looks_first(case):
             outcome = self._judged(case, nodeid, first_look=True)
             if outcome.problem or (outcome.verdict and outcome.verdict.settled):

@@ -28,6 +28,7 @@ LAYERS = (
         "journal",
         "outcome",
         "recording",
+        "freshness",
         "counting",
         "session",
         "report",

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from workspace import CELLS, SUITE, last_line
 
 import pytest_kick
+from pytest_kick import runner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,13 +41,42 @@ def change_weights(directory: Path, value: float) -> None:
 
 
 def test_changed_template_is_stale(workspace: Workspace) -> None:
-    """Another template fails every cell; the one line names the examples, their old and new digest, and the command."""
+    """Another template fails every cell; the one line names a fact, its old and new hash, how many more, and the command."""
     workspace.edit_facts("The chemical symbol of [X] is [Y].", "In chemistry the symbol of [X] is [Y].")
     result = workspace.run("-k", "dense")
     result.assert_outcomes(failed=1)
     line = next(line for line in result.outlines if line.startswith("baseline tiny-decoder--few/float32/dense ("))
-    assert re.search(r"\(\d{4}-\d\d-\d\d\): facts\.examples: [0-9a-f]{12} -> [0-9a-f]{12}\. It measured something else;", line)
+    found = r"facts\.examples\.element_symbol/\S+: [0-9a-f]{8} -> [0-9a-f]{8}; 24 more"
+    assert re.search(rf"\(\d{{4}}-\d\d-\d\d\): {found}\. It measured something else;", line)
     assert line.endswith(f'record it again: pytest "{workspace.node("dense")}" --kick-dtype float32 --kick-update.')
+
+
+def test_an_added_fact_is_stale(workspace: Workspace) -> None:
+    """One fact more changes no stored one; the digest over all facts tells."""
+    path = workspace.path / "suites" / "few.jsonl"
+    line = '{"kind": "fact", "relation": "month", "subject": "one month after March", "answer": "April"}\n'
+    path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
+    result = workspace.run("-k", "dense")
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines([r"baseline tiny-decoder--few/float32/dense .*: facts\.examples: [0-9a-f]{12} -> [0-9a-f]{12}\."])
+
+
+def test_what_is_known_before_costs_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Facts that changed or went, and damaged files, fail their cells before a model is loaded."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is measured for nothing")
+
+    monkeypatch.setattr(runner.Runner, "run_case", refuse)
+    garble(workspace.baseline("l1_global--overall--s0.6", "npz"))
+    result = workspace.run("-k", "overall--s0.6")
+    result.assert_outcomes(failed=1)
+    path = workspace.path / "suites" / "few.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "the Danish word maj" not in line), encoding="utf-8")
+    result = workspace.run("--kick-missing=warn", "-k", "dense or overall--s0.1")
+    result.assert_outcomes(failed=2)
+    result.stdout.re_match_lines([r"baseline tiny-decoder--few/float32/dense .*: facts\.examples\.month/\S+: [0-9a-f]{8} -> \(none\)\."])
 
 
 def test_stale_cells_have_a_word_and_one_command(workspace: Workspace) -> None:
