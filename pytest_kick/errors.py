@@ -42,6 +42,10 @@ class CompressionError(KickError):
     """Report a compression that failed or did not achieve what was asked."""
 
 
+class CalibrationError(KickError):
+    """Report calibration data that are missing, too few or leaking, or a matrix whose inputs cannot be had."""
+
+
 class ProbeError(KickError):
     """Report a probe that could not score a model, NaN and infinite logits included."""
 

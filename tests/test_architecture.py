@@ -19,7 +19,8 @@ LAYERS = (
     {"registry", "stats", "instruments", "jsonl"},
     {"spec", "grid", "budget", "suite", "catalog", "facts", "result"},
     {"baseline", "verdict", "claims"},
-    {"models"},  # layer 4 of three rooms: two stand on the loaded model, and know nothing of each other
+    {"models"},  # layer 4: the rooms below stand on the loaded model
+    {"calibration"},
     {"compress", "probes"},
     {"runner"},
     {
@@ -46,7 +47,7 @@ LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 HEAVY = {"torch", "transformers", "torchao", "lm_eval", "safetensors", "gguf", "accelerate", "huggingface_hub"}
-MAY_BE_HEAVY = {"models", "compress", "probes", "runner"}
+MAY_BE_HEAVY = {"models", "calibration", "compress", "probes", "runner"}
 TESTING = {"pytest", "_pytest", "xdist", "pluggy"}
 MAY_TEST = LAYERS[-2] | LAYERS[-1]
 APART = {"compress", "probes"}
