@@ -308,3 +308,27 @@ def test_packed_weights_do_not_reach_the_hash_of_the_architecture(loaded: Load, 
     again.cast_(torch.float32)
     finish_(again, case)
     assert (again.architecture_hash, again.weights_hash) == (model.architecture_hash, model.weights_hash)
+
+
+@pytest.mark.parametrize("method", ["dynamic_int8", "quantize_dynamic"])
+@pytest.mark.parametrize("shares", ["weight", "layer", "block"])
+def test_a_weight_that_two_layers_share_is_never_half_packed(loaded: Load, method: str, shares: str) -> None:
+    """Where a second layer would go on in floats with the same weight, that is an error that names it; a shared block is packed whole."""
+    module = copy.deepcopy(loaded("llama").module)
+    first, second = module.model.layers
+    if shares == "block":
+        second.mlp = first.mlp
+    elif shares == "layer":
+        second.mlp.up_proj = first.mlp.up_proj
+    else:
+        second.mlp.up_proj.weight = first.mlp.up_proj.weight
+    model = LoadedModel(name="shared", family="decoder", module=module, tokenizer=loaded("llama").tokenizer)
+    case = spec((method, "ffn", 8))
+    compress_(model, case)
+    model.cast_(torch.float32)
+    if shares == "block":
+        finish_(model, case)
+    else:
+        with pytest.raises(CompressionError, match=r"layers\.1\.mlp\.up_proj\.weight: got 1 modules that share a weight with"):
+            finish_(model, case)
+    model.fresh_()
