@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import PurePath
 
 from pytest_kick.errors import SuiteError
@@ -39,6 +39,10 @@ SCOPES = (
     "ffn_like_attention",
 )
 
+
+CALIBRATION_SOURCES = ("shipped", "statements", "model")
+MIN_CALIBRATION_LENGTH = 8
+"""Tokens: fewer leave nothing to mask between the special ones."""
 
 NAME_RULE = f"at most {MAX_NAME} letters, digits, '.', '_' and single '-', a letter or digit first"
 
@@ -150,6 +154,56 @@ class CompressionSpec:
     def float32_only(self) -> bool:
         """Return whether a step runs only in float32."""
         return any(METHODS.get(step.method, "step").float32_only for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Say what data a calibrated method sees.
+
+    Attributes:
+        source: `shipped` (a public-domain text), `statements` (the tiny models' never-probed split), `model` (drawn from the dense
+            decoder itself), `path:FILE` (text, or JSONL with a field `text`) or `datasets:ID[#CONFIG][@SPLIT]`.
+        count: number of sequences, 1 or more.
+        length: tokens of a sequence, special ones included, 8 or more; models of fewer positions get sequences that fill theirs.
+        seed: of the choice of windows, of masks and spans, and of what a model draws; 0 or more.
+        propagate: `compressed`: each block sees the outputs of compressed ones; `dense`: all inputs are those of the dense model.
+    """
+
+    source: str = "shipped"
+    count: int = 128
+    length: int = 2048
+    seed: int = 0
+    propagate: str = "compressed"
+
+    def __post_init__(self) -> None:
+        """Check each field."""
+        kind, _, rest = self.source.partition(":")
+        if self.source not in CALIBRATION_SOURCES and (kind not in {"path", "datasets"} or not rest):
+            rule = f"one of {', '.join(CALIBRATION_SOURCES)}, path:FILE or datasets:ID"
+            msg = f"calibration: source: got {self.source!r}, expected {rule}. Correct it."
+            raise SuiteError(msg)
+        for name, value, least in (("count", self.count, 1), ("length", self.length, MIN_CALIBRATION_LENGTH), ("seed", self.seed, 0)):
+            if type(value) is not int or value < least:
+                msg = f"calibration: {name}: got {value!r}, expected a whole number from {least}. Correct it."
+                raise SuiteError(msg)
+        if self.propagate not in {"compressed", "dense"}:
+            msg = f"calibration: propagate: got {self.propagate!r}, expected compressed or dense. Correct it."
+            raise SuiteError(msg)
+
+    @property
+    def id(self) -> str:
+        """Return what differs from the defaults as an id prints it, `source-model--count-32`; "" where nothing does.
+
+        A file is named by its stem, not by its place: the hash of the tokens, in the fingerprint, tells two of one name apart.
+        """
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return "--".join(f"{name}-{_source_slug(value)}" for name, (value, default) in values.items() if value != default)
+
+
+def _source_slug(value: object) -> str:
+    kind, _, rest = str(value).partition(":")
+    text = PurePath(rest).stem if kind == "path" else rest or kind
+    return re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "_", text)).strip("-") or "_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
