@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.report import outcome_of
-from pytest_kick.report.numbers import count
+from pytest_kick.report.numbers import count, flow, fraction
 from pytest_kick.selection import select
-from pytest_kick.verdict import FORGOT, INCONCLUSIVE, NEW, REGRESSED
+from pytest_kick.verdict import FORGOT, INCONCLUSIVE, NEW, REGRESSED, UNCHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_kick.session import Session
 
+_SHOWN = 20
 SKIPPED, UNJUDGED = "skipped", "unjudged"
 """Words beside those of `report`: a test that skipped its cell, and a cell that was held against nothing."""
 
@@ -95,6 +96,21 @@ def unasked_lines(session: Session, asked: Collection[str], targets: Collection[
             expected = "expected one that asks for `kick_case` beside it"
             lines.append(f"kick: {where}: test: got none for its {n} cells, {expected}. Write one as `kick init` does.")
     return lines
+
+
+def accepted_lines(session: Session) -> list[str]:
+    """Name what a run that replaces stored runs changed against them, with counts: whatever is neither NEW nor UNCHANGED."""
+    lines = []
+    for outcome in session.finished() if session.settings.update else ():
+        for record in outcome["verdict"]["regressions"] if outcome["verdict"] and not outcome["problem"] else ():
+            if record["word"] not in {NEW, UNCHANGED}:
+                scores = f"{record['metric']} {fraction(record['p_stored'])} -> {fraction(record['p_now'])}"
+                changed = f", {count(record['changed'])} answered otherwise" if record["changed"] else ""
+                lines.append(
+                    f"kick: accepted: {outcome['id']}: {record['word']}: {scores}, {flow(record['lost'], record['gained'])}{changed}"
+                )
+    more = [f"kick: accepted: {count(len(lines) - _SHOWN)} more; see `git diff` or --kick-json"] if len(lines) > _SHOWN else []
+    return [*lines[:_SHOWN], *more]
 
 
 def accepted_note(session: Session) -> list[str]:

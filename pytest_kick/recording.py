@@ -29,12 +29,20 @@ def absence(session: Session, case: Case) -> str:
     cell = next((cell for cell in ("dense", case.cell) if not session.store.has(case.shelf, dtype, cell)), "")
     if not cell:
         return ""
-    others = [other for other in DTYPES if other != dtype and session.store.has(case.shelf, other, cell)]
+    other = _recorded_in(session, case)
     where = f"{session.near(str(session.store.path(case.shelf, dtype, cell)))}: baseline: got none (missing)"
-    if not others or case.dtype or case.compression.float32_only:  # else it runs in one dtype anywhere
+    if not other:
         return f"{where}, expected the stored run of this cell. Record it with --kick-update-new-only."
-    fix = f"Run with --kick-dtype {others[0]}, or record it with --kick-dtype {dtype} --kick-update-new-only."
-    return f"{where}: it is recorded in {others[0]} only, expected the stored run of this cell. {fix}"
+    fix = f"Run with --kick-dtype {other}, or record it with --kick-dtype {dtype} --kick-update-new-only."
+    return f"{where}: it is recorded in {other} only, expected the stored run of this cell. {fix}"
+
+
+def _recorded_in(session: Session, case: Case) -> str:
+    """Return the other dtype, if a cell and its dense model are recorded in that alone and may run in either; else ""."""
+    if case.dtype or case.compression.float32_only:
+        return ""
+    others = (dtype for dtype in DTYPES if dtype != session.dtype_of(case))
+    return next((dtype for dtype in others if all(session.store.has(case.shelf, dtype, cell) for cell in ("dense", case.cell))), "")
 
 
 def options_for(session: Session, cases: Iterable[Case]) -> list[str]:
@@ -82,7 +90,12 @@ def record_lines(session: Session, outcomes: Sequence[Mapping[str, Any]], args: 
             named = [*args, *(f"--kick-{name} {_quoted(glob)}" for name, glob in filters)]
             options = [option for option in options if not (session.settings.suite and option.startswith("--kick-suite "))]
         cells = f"{count(len(found))} cell{'' if len(found) == 1 else 's'}"
-        lines.append(f"kick: {cells} {what}{' '.join(['pytest', *named, *options, option])}")
+        elsewhere = {_recorded_in(session, case) for case in cases} if state == "MISSING" else {""}
+        if len(elsewhere) == 1 and (other := elsewhere.pop()):
+            said = f"recorded in {other} only: run with --kick-dtype {other}, or record: "
+        else:
+            said = what
+        lines.append(f"kick: {cells} {said}{' '.join(['pytest', *named, *options, option])}")
     return lines
 
 

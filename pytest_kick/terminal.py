@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kick import __version__
-from pytest_kick.counting import accepted_note, told, unasked_lines, unjudged_lines, word_of
+from pytest_kick.counting import accepted_lines, accepted_note, told, unasked_lines, unjudged_lines, word_of
 from pytest_kick.errors import KickError
 from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
@@ -202,6 +202,8 @@ class Terminal:
             return
         if self.session.outcomes and self.config.get_verbosity() >= 0:
             self._table(terminalreporter)
+        for line in accepted_lines(self.session):
+            terminalreporter.write_line(line)
         for line in record_lines(self.session, list(self.session.finished()), self._named()):
             terminalreporter.write_line(line)
         for problem in self.problems:

@@ -65,7 +65,9 @@ def test_the_other_dtype_is_named(workspace: Workspace) -> None:
     """A cell recorded in the other dtype only says so, with the option that runs it as it was recorded."""
     result = workspace.run("-k", "dense", "--kick-dtype", "bfloat16")
     says = "*bfloat16/dense.json: baseline: got none (missing): it is recorded in float32 only, *Run with --kick-dtype float32, or record *"
-    result.stdout.fnmatch_lines([says])
+    result.stdout.fnmatch_lines(
+        [says, "kick: 1 cell recorded in float32 only: run with --kick-dtype float32, or record: pytest *bfloat16*"]
+    )
     workspace.baseline("dense").unlink()
     result = workspace.run("-k", "dense", "--kick-dtype", "bfloat16")
     result.stdout.no_fnmatch_line("*it is recorded in*")

@@ -113,6 +113,8 @@ def test_recording_shows_what_it_accepts(workspace: Workspace, monkeypatch: pyte
     result = workspace.run(node, "--kick-update", "--kick-json", "run.json", at="")
     result.assert_outcomes(**({"failed": 1} if budget else {"passed": 1}))
     result.stdout.re_match_lines([r"  random_unstructured +overall +s0\.1 .* REGRESSED +regressed -\d+\+\d+"])
+    name = r"mini--tiny-decoder--random_unstructured--overall--s0\.1"
+    result.stdout.re_match_lines([rf"kick: accepted: {name}: REGRESSED: p1 \S+ -> \S+, -\d+\+\d+(, \d+ answered otherwise)?"])
     assert last_line(result).endswith("1 recorded, 1 kept, 1 regressed accepted")
     assert workspace.read("run.json")["cells"][0]["outcome"] == ("fail" if budget else "pass")
     if budget:
