@@ -101,6 +101,8 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
         raise CompressionError(msg)
     packed = [*(f"{name}.weight" for name in pending.modules), *(f"{p.module}.{p.key}" for p in pending.int8)]
     unpacked = {id(p): p for p in map(model.module.get_parameter, packed)}
+    packed = [*(f"{name}.weight" for name in pending.modules), *(f"{p.module}.{p.key}" for p in pending.int8)]
+    unpacked = {id(p): p for p in map(model.module.get_parameter, packed)}
     for name, module in pending.modules.items():
         model.replace_module(name, module)
     int8.swap_(model, pending.int8)
@@ -108,6 +110,13 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
     missing += sorted({f"{p.module}.{p.key}" for p in pending.int8} ^ int8.swapped(model))
     if missing:
         msg = f"{spec.id}: {', '.join(missing[:3])}: got {len(missing)} modules not swapped as asked, expected none. Report this as a bug."
+        raise CompressionError(msg)
+    shared = [name for name, p in model.module.named_parameters(remove_duplicate=False) if id(p) in unpacked]
+    if shared:
+        msg = (
+            f"{spec.id}: {', '.join(shared[:3])}: got {len(shared)} modules that share a weight with a packed one and still compute with"
+            " floats, expected weights of their own. Leave them out of the scope."
+        )
         raise CompressionError(msg)
     shared = [name for name, p in model.module.named_parameters(remove_duplicate=False) if id(p) in unpacked]
     if shared:
