@@ -37,8 +37,9 @@ def test_baselines_have_one_place(workspace: Workspace, monkeypatch: pytest.Monk
     text = suite.read_text(encoding="utf-8").partition("# Lists and ranges")[0]
     suite.write_text(text.replace('probes = ["facts"]\n', 'probes = ["facts"]\nfacts = "own.jsonl"\n'), encoding="utf-8")
     (new / "gate" / "own.jsonl").write_text(few_facts(), encoding="utf-8")
-    assert workspace.run("--kick-update", at=str(new / "gate" / "test_kick.py")).parseoutcomes() == {"passed": 1}
+    monkeypatch.chdir(new / "gate")
+    assert workspace.run("--kick-update", at="test_kick.py").parseoutcomes() == {"passed": 1}
     assert [path.name for path in new.rglob("baselines")] == ["baselines"]
     assert (new / "baselines").is_dir()
-    for at in (str(new), str(new / "gate")):
+    for at in (str(new), "."):
         assert workspace.run(at=at).parseoutcomes() == {"passed": 1}
