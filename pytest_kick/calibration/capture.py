@@ -1,0 +1,151 @@
+"""Run calibration sequences through a model and hand the inputs of its matrices on, in one pass or block by block."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from pytest_kick.calibration.inputs import Add, Collector, check_supported, input_name
+from pytest_kick.calibration.order import observe
+from pytest_kick.calibration.replay import Replay
+from pytest_kick.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import nn
+
+    from pytest_kick.models.matrices import Matrix
+
+
+class Solve(Protocol):
+    """Compress matrices."""
+
+    def __call__(self, matrices: tuple[Matrix, ...], keys: Mapping[str, str], /) -> None:
+        """Change the weights of `matrices` in place; `keys` says under which key each one's inputs were handed on, by its name."""
+
+
+@torch.no_grad()
+def run_dense(
+    module: nn.Module,
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    matrices: tuple[Matrix, ...],
+    add: Add,
+    *,
+    device: torch.device | str = "cpu",
+) -> dict[str, str]:
+    """Hand on the inputs that matrices have in the model as it is: `propagate = "dense"`.
+
+    One pass for all matrices; it ends after the last block that holds one of them, where none lies outside the blocks.
+
+    Args:
+        module: a transformers model in float32 on the CPU.
+        batches: keyword arguments of its forward, without padding; see `make_batches`.
+        matrices: whose inputs are wanted; no other module is hooked.
+        add: called as `add(key, x)`, `x` of `(tokens, in)` float32 on `device`; several times for each key.
+        device: where the pass runs; the weights are put there for its time.
+
+    Returns:
+        Name of a matrix -> key of its inputs. Matrices that are given the same tensor (q, k and v) share a key.
+
+    Raises:
+        CalibrationError: a matrix whose inputs cannot be seen, or through which no sequence passes.
+    """
+    _check(module, batches, matrices)
+    order = observe(module, batches[0])
+    keys = order.keys(matrices)
+    stages = order.stages(matrices)
+    stop = max(stage.last for stage in stages) + 1
+    collector = Collector(module, matrices, keys, add)
+    replay = Replay(module, order.calls, batches)
+    with replay.installed(), placed(module, device), collector:
+        for number in range(len(batches)):
+            replay.run(number, stop=stop, device=device)
+    collector.check_seen()
+    return by_name(matrices, keys)
+
+
+@torch.no_grad()
+def run_compressed(
+    module: nn.Module,
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    matrices: tuple[Matrix, ...],
+    add: Add,
+    solve: Solve,
+    *,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Go block by block: hand on the inputs of a block's matrices, let them be compressed, go on with what the block gives then.
+
+    This is `propagate = "compressed"`, as SparseGPT, Wanda and GPTQ do it. Encoder-decoders: the blocks of the encoder first, then
+    those of the decoder, with what the compressed encoder gives; keys and values of the cross-attention see that. A block that
+    runs several times with the same weights (ALBERT) hands on the inputs of all its runs. Modules outside the blocks come last,
+    one after the other. The matrices of one block are handed on together, from one pass.
+
+    Each block runs twice, whatever the number of blocks: once to see its inputs, once with its new weights, on the way to the next
+    one's. Peak memory beside the model: one block's output for all sequences (see `Replay`), and what the caller keeps of `add`.
+
+    Args:
+        module: a transformers model in float32 on the CPU.
+        batches: keyword arguments of its forward, without padding.
+        matrices: to be compressed; no other module is hooked.
+        add: as in `run_dense`; the keys of one block come before its `solve`, and never again.
+        solve: called once for each block, with its matrices; changes the weights of the module in place.
+        device: as in `run_dense`; `solve` finds the weights on the CPU.
+
+    Raises:
+        CalibrationError: as `run_dense`.
+
+    Source: Frantar and Alistarh, SparseGPT (2023), section 4; Sun et al., Wanda (2024), algorithm 1.
+    """
+    _check(module, batches, matrices)
+    order = observe(module, batches[0])
+    keys = order.keys(matrices, by_block=True)
+    replay = Replay(module, order.calls, batches)
+    start, is_chain = 0, replay.is_chain()
+    for stage in order.stages(matrices):
+        collector = Collector(module, stage.matrices, keys, add)
+        with replay.installed(), placed(module, device), collector:
+            for number in range(len(batches)):
+                replay.run(number, start=start, keep=stage.first, stop=stage.last + 1, device=device)
+        collector.check_seen()
+        solve(stage.matrices, by_name(stage.matrices, keys))
+        start = stage.first if is_chain else 0
+
+
+def by_name(matrices: tuple[Matrix, ...], keys: Mapping[str, str]) -> dict[str, str]:
+    """Return name of a matrix -> key of its inputs."""
+    return {matrix.name: keys[input_name(matrix)] for matrix in matrices}
+
+
+@contextmanager
+def placed(module: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """Put parameters and buffers on a device inside the block, and the very tensors back that were there before it.
+
+    All of the model at once; one that does not fit would be placed block by block, which `Replay` allows.
+    """
+    if torch.device(device).type == "cpu":
+        yield
+        return
+    parameters = [(parameter, parameter.data) for parameter in module.parameters()]
+    buffers = [(child, name, buffer) for child in module.modules() for name, buffer in child.named_buffers(recurse=False)]
+    try:
+        for parameter, data in parameters:
+            parameter.data = data.to(device)
+        for child, name, buffer in buffers:
+            setattr(child, name, buffer.to(device))
+        yield
+    finally:
+        for parameter, data in parameters:
+            parameter.data = data
+        for child, name, buffer in buffers:
+            setattr(child, name, buffer)
+
+
+def _check(module: nn.Module, batches: Sequence[Mapping[str, torch.Tensor]], matrices: tuple[Matrix, ...]) -> None:
+    if not batches or not matrices:
+        msg = f"calibration: got {len(batches)} batches and {len(matrices)} matrices, expected at least one of each. Report this as a bug."
+        raise CalibrationError(msg)
+    check_supported(module, matrices)
