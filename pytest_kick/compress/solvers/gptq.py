@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 class Fit(Protocol):
     """Choose the grid of each row of a block."""
 
-    def __call__(self, weight: torch.Tensor, bits: int, symmetric: bool, /) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, weight: torch.Tensor, bits: int, *, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scale and zero, `(out, 1)` each, for a block `(out, k)` float32."""
 
 
 class Apply(Protocol):
     """Round weights onto a grid and back."""
 
-    def __call__(self, weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int, symmetric: bool, /) -> torch.Tensor:
+    def __call__(self, weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int, *, symmetric: bool) -> torch.Tensor:
         """Return values `(out, k)` float32 on the grid; scale and zero are `(out, 1)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantizer:
-    """Hold the grid that weights are rounded onto, as two functions.
+    """Hold the grid that weights are rounded onto, as two functions such as those of `pytest_kick.compress.rounding`.
 
     Attributes:
         fit: chooses the grid of each row of a block.
@@ -99,17 +99,17 @@ class _Round:
             keep = (weight != 0).T.float()
             self.keep = keep.contiguous() if factor.order is None else keep[factor.order]
 
-    def prepare(self, free: torch.Tensor, start: int, stop: int) -> None:
+    def prepare(self, now: torch.Tensor, start: int) -> None:
         """Fit the grid of one group."""
-        block = free[start:stop] if self.keep is None else free[start:stop] * self.keep[start:stop]
-        scale, zero = self.quantizer.fit(block.T.contiguous(), self.quantizer.bits, self.quantizer.symmetric)
+        block = now if self.keep is None else now * self.keep[start : start + len(now)]
+        scale, zero = self.quantizer.fit(block.T.contiguous(), self.quantizer.bits, symmetric=self.quantizer.symmetric)
         self.scales.append(scale)
         self.zeros.append(zero)
 
     def fix_(self, j: int, column: torch.Tensor) -> None:
         """Round a column onto the grid of its group."""
         q = self.quantizer
-        rounded = q.apply(column[:, None], self.scales[-1], self.zeros[-1], q.bits, q.symmetric)
+        rounded = q.apply(column[:, None], self.scales[-1], self.zeros[-1], q.bits, symmetric=q.symmetric)
         column.copy_(rounded[:, 0])
         if self.keep is not None:
             column.mul_(self.keep[j])

@@ -59,10 +59,11 @@ class _Prune:
         self.keep = torch.empty(self.gone.shape)
         self.zeros = 0
 
-    def prepare(self, free: torch.Tensor, start: int, stop: int) -> None:
+    def prepare(self, now: torch.Tensor, start: int) -> None:
         """Choose the weights of one unit by their loss, whose root |w| * pivot ranks them alike."""
+        stop = start + len(now)
         gone = self.gone[start:stop]
-        scores = (free[start:stop].abs() * self.price[start:stop]).masked_fill_(gone, _GONE)
+        scores = (now.abs() * self.price[start:stop]).masked_fill_(gone, _GONE)
         if isinstance(self.level, Pattern):
             drop = drop_in_groups(scores, self.level)
         else:

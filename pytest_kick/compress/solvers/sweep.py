@@ -2,7 +2,7 @@
 
 Source: the column loop with lazy batched updates of Frantar et al. (2022), arXiv 2210.17323, section 3.3 (there for GPTQ; SparseGPT,
 arXiv 2301.00774, has the same), written with the factor of `pytest_kick.compress.solvers.factor`: the best value of column j, given
-errors e_i = original - fixed of the columns before it, is its original value plus the sum of e_i * spread[j, i]. Rows do not touch
+errors e_i = original - fixed of all columns before it, is its original value plus the sum of e_i * spread[j, i]. Rows do not touch
 each other, so matrices that read the same inputs may be stacked.
 
 The matrix is held transposed: a column is then a contiguous vector. Sums over earlier columns are taken by matrix products for a
@@ -32,13 +32,12 @@ class Rule(Protocol):
     unit: int
     """Columns that `prepare` looks at together."""
 
-    def prepare(self, free: torch.Tensor, start: int, stop: int) -> None:
+    def prepare(self, now: torch.Tensor, start: int) -> None:
         """Look at one unit before its first column is fixed.
 
         Args:
-            free: `(in, out)`, the matrix transposed; rows from `start` to `stop` hold their best values so far.
+            now: `(unit, out)`, the unit's columns as rows, with the values that make up best for all columns before the unit.
             start: first column of the unit, in the order of the factor.
-            stop: one after its last.
         """
 
     def fix_(self, j: int, column: torch.Tensor) -> None:
@@ -73,7 +72,7 @@ def sweep(weight: torch.Tensor, factor: Factor, rule: Rule) -> torch.Tensor:
             if a > start:
                 free[a:b].addmm_(spread[a:b, start:a], errors[start:a])
             if a % rule.unit == 0:
-                rule.prepare(free, a, min(a + rule.unit, n))
+                rule.prepare(_now(free, errors, spread, a, min(a + rule.unit, n)), a)
             for j in range(a, b):
                 column = free[j]
                 if j > a:
@@ -83,6 +82,19 @@ def sweep(weight: torch.Tensor, factor: Factor, rule: Rule) -> torch.Tensor:
         if stop < n:
             free[stop:].addmm_(spread[stop:, start:stop], errors[start:stop])
     return free.T.contiguous() if order is None else _back(free, order)
+
+
+def _now(free: torch.Tensor, errors: torch.Tensor, spread: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Return the best values of the columns of a unit as long as none of them is fixed.
+
+    `free` has the errors of the columns before the unit in it; what they make each column of the unit take on is in turn made up for by
+    the columns after it.
+    """
+    original = errors[start:stop]
+    if start == 0:
+        return original
+    taken = torch.linalg.solve_triangular(spread[start:stop, start:stop], free[start:stop] - original, upper=False, unitriangular=True)
+    return taken.add_(original)
 
 
 def _back(free: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
