@@ -101,6 +101,7 @@ def _steps_of(where: str, info: MethodInfo, table: Mapping[str, Any], shared_sco
     steps = []
     for scope, level in itertools.product(scopes, levels):
         for chosen in itertools.product(*grid):
+            _check_level_of(where, info, params | dict(chosen), level)
             kept = tuple((key, value) for key, value in chosen if value != params[key])
             steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=kept))
     return steps
@@ -120,12 +121,24 @@ def _scope(where: str, scope: object) -> str:
     raise SuiteError(msg)
 
 
+def _check_level_of(where: str, info: MethodInfo, params: Mapping[str, Scalar], level: float) -> None:
+    """Refuse a parameter value that goes with another level, such as a format of 16 bits at 8."""
+    for key in {key for key, _, _ in info.levels_of}:
+        able = [value for name, value, of in info.levels_of if name == key and of == level]
+        if params[key] not in able:
+            msg = f"{where}: {key}: got {params[key]!r} at {level:g} {info.level}, expected {' or '.join(map(str, able))}. Correct it."
+            raise SuiteError(msg)
+
+
 def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
     default = dict(info.params)[key]
     choices = dict(info.choices).get(key)
+    words = dict(info.words).get(key, ())
+    if isinstance(value, str) and value in words:
+        return value
     right = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
     if not right or (choices is not None and value not in choices):
-        expected = f"one of {', '.join(map(str, choices))}" if choices else _TYPES[type(default)]
+        expected = f"one of {', '.join(map(str, choices))}" if choices else " or ".join([_TYPES[type(default)], *map(repr, words)])
         msg = f"{where}: {key}: got {value!r}, expected {expected}. Correct it."
         raise SuiteError(msg)
     assert isinstance(value, str | int | float | bool)

@@ -39,6 +39,8 @@ class MethodInfo:
         bits: the widths it can do, for `level == "bits"`.
         params: names of the further parameters, each with its default, in the order in which ids print them.
         choices: for a parameter with a closed set of values, those values.
+        words: for a parameter that is a number, the words it takes besides.
+        levels_of: for a parameter whose values go with one level each, (parameter, value, level) of all of them.
         float32_only: it runs its cell, and the dense comparison of that cell, in float32.
         packs: it replaces the weights by another layout, so nothing can be applied after it in a chain.
     """
@@ -51,6 +53,8 @@ class MethodInfo:
     bits: tuple[int, ...] = ()
     params: tuple[tuple[str, Scalar], ...] = ()
     choices: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    levels_of: tuple[tuple[str, Scalar, int], ...] = ()
     float32_only: bool = False
     packs: bool = False
 
@@ -162,6 +166,7 @@ def load_target(target: str) -> Any:  # noqa: ANN401 - what a target is depends 
 _OF = ("sparsity_of", "scope")
 _OF_CHOICES = ("sparsity_of", ("scope", "model", "attention"))
 _DIM_CHOICES = ("dim", ("rows", "columns"))
+_FLOATS = (("bf16", 16), ("fp16", 16), ("fp8_e4m3", 8), ("fp8_e5m2", 8))
 
 METHODS: Registry[MethodInfo] = Registry(
     "method",
@@ -210,6 +215,25 @@ METHODS: Registry[MethodInfo] = Registry(
             target="pytest_kick.compress.quantize:dynamic_int8",
             summary="int8 weights per output channel, int8 activations per token (torchao)",
             bits=(8,),
+        ),
+        MethodInfo(
+            name="rtn",
+            level="bits",
+            target="pytest_kick.compress.weight_only:rtn",
+            summary="round weights to the nearest of a grid per group, channel (group 0) or tensor",
+            bits=(2, 3, 4, 5, 6, 7, 8),
+            params=(("group", 64), ("symmetric", True)),
+            words=(("group", ("tensor",)),),
+        ),
+        MethodInfo(
+            name="cast",
+            level="bits",
+            target="pytest_kick.compress.weight_only:cast",
+            summary="round weights to a floating-point format: bf16, fp16, or fp8 with a scale per channel",
+            bits=(8, 16),
+            params=(("format", "bf16"),),
+            choices=(("format", tuple(name for name, _ in _FLOATS)),),
+            levels_of=tuple(("format", name, bits) for name, bits in _FLOATS),
         ),
         MethodInfo(
             name="quantize_dynamic",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pytest_kick.compress.check_formats import check_formats
 from pytest_kick.compress.prune import asked_zeros
 from pytest_kick.compress.quantize import QMAX, QMIN
 from pytest_kick.compress.rank import Float32, blocks, exact_count
-from pytest_kick.errors import CompressionError
+from pytest_kick.compress.refusal import refuse
 from pytest_kick.registry import METHODS
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def check_level(targets: Targets, step: CompressionStep) -> None:
         asked = max(exact_count(step.level, item.matrix.n) for item in targets.items)
     if step.level and not asked:
         names = [item.matrix.name for item in targets.items]
-        _refuse(step, names, "got a level that is less than one weight or line", "something to remove", "Raise the level")
+        refuse(step, names, "got a level that is less than one weight or line", "something to remove", "Raise the level")
 
 
 def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[dict[str, Count], tuple[str, ...]]:
@@ -111,9 +112,9 @@ def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.
     """
     counts = {t.matrix.name: count_changes(before[t.matrix.name].numpy().reshape(-1), t.flat()) for t in targets.items}
     broken = [t.matrix.name for t in targets.items if counts[t.matrix.name].rewritten and not np.isfinite(t.flat()).all()]
-    _refuse(step, broken, "got NaN or infinite weights", "finite ones", "Correct the method")
+    refuse(step, broken, "got NaN or infinite weights", "finite ones", "Correct the method, or take a format that holds them")
     pruning = METHODS.get(step.method, "step").level == "sparsity"
-    notes = _check_pruning(targets, step, before, counts) if pruning else _check_grids(targets, step, before, counts)
+    notes = _check_pruning(targets, step, before, counts) if pruning else _check_rounding(targets, step, before, counts)
     return counts, notes
 
 
@@ -133,12 +134,12 @@ def check_chain(step: CompressionStep, place: tuple[int, int], counts: dict[str,
     number, n_steps = place
     if n_steps > 1 and step.level and not any(count.changed for count in counts.values()):
         found = f"got no weight changed by step {number} of {n_steps}, since what stood before it meets its level"
-        _refuse(step, list(counts), found, "each step of a chain to change some", "Leave the step out, or raise its level")
+        refuse(step, list(counts), found, "each step of a chain to change some", "Leave the step out, or raise its level")
 
 
 def _check_pruning(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:
     rewritten = [name for name, count in counts.items() if count.rewritten]
-    _refuse(step, rewritten, "got survivors whose values changed", "pruning to set zeros only", "Correct the method")
+    refuse(step, rewritten, "got survivors whose values changed", "pruning to set zeros only", "Correct the method")
     _check_order(step, counts)
     if step.method in STRUCTURED:
         return _check_lines(targets, step, before)
@@ -148,7 +149,7 @@ def _check_pruning(targets: Targets, step: CompressionStep, before: dict[str, to
         wrong = [name for name, c in counts.items() if c.zeros != max(exact_count(step.level, c.n), c.zeros_before)]
         found = f"got {sum(counts[n].zeros for n in wrong)} zeros there"
         asked = f"{sum(max(exact_count(step.level, counts[n].n), counts[n].zeros_before) for n in wrong)}, matrix by matrix"
-        _refuse(step, wrong, found, asked, "The method touched too little, too much or the wrong modules")
+        refuse(step, wrong, found, asked, "The method touched too little, too much or the wrong modules")
     return _met(counts, [name for name, c in counts.items() if c.zeros_before > exact_count(step.level, c.n)])
 
 
@@ -161,7 +162,7 @@ def _check_order(step: CompressionStep, counts: dict[str, Count]) -> None:
     elif step.method == "l1_per_matrix":
         wrong = [name for name, c in counts.items() if c.kept < c.dropped]
     advice = "The method ranked wrongly or left these out"
-    _refuse(step, wrong, "kept weights smaller than some it dropped", "the smallest to go first", advice)
+    refuse(step, wrong, "kept weights smaller than some it dropped", "the smallest to go first", advice)
 
 
 def _in_total(targets: Targets, step: CompressionStep, counts: dict[str, Count]) -> bool:
@@ -174,7 +175,7 @@ def _check_total(targets: Targets, step: CompressionStep, counts: dict[str, Coun
     asked = max(asked_zeros(targets, step), before)
     if zeros != asked:
         same = [name for name, c in counts.items() if not c.changed] or list(counts)
-        _refuse(step, same, f"got {zeros} zeros in the scope", f"{asked}", "The method left these as they were or broke its count")
+        refuse(step, same, f"got {zeros} zeros in the scope", f"{asked}", "The method left these as they were or broke its count")
     return _met(counts, list(counts) if before > asked_zeros(targets, step) else [])
 
 
@@ -190,19 +191,26 @@ def _check_lines(targets: Targets, step: CompressionStep, before: dict[str, torc
             wrong.append(item.matrix.name)
         met += [item.matrix.name] if int(old.sum()) > asked else []
     asked_text = f"the share {step.level:g} of {step.param('dim')} wholly zero, and no other weight"
-    _refuse(step, wrong, "got other zeros there", asked_text, "The method touched too little, too much or the wrong modules")
+    refuse(step, wrong, "got other zeros there", asked_text, "The method touched too little, too much or the wrong modules")
     return (f"already more zeros than asked in {len(met)} matrices",) if met else ()
 
 
-def _check_grids(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:
-    missing = [t.matrix.name for t in targets.items if t.matrix.name not in targets.grids]
-    _refuse(step, missing, "got no grid recorded", "one per matrix", "The method left these modules out")
-    wrong = [t.matrix.name for t in targets.items if not _on_grid(t, before[t.matrix.name], targets.grids[t.matrix.name])]
-    _refuse(step, wrong, "got weights off their int8 grid", "the nearest of its 256 values", "Correct the method")
-    narrow = [t.matrix.name for t in targets.items if not _fills(t, before[t.matrix.name], targets.grids[t.matrix.name])]
-    _refuse(step, narrow, "got a grid wider than its weights, so fewer than 8 bits", "codes up to 127", "Correct the scales")
+def _check_rounding(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:
+    if any(t.matrix.name not in targets.grids for t in targets.items) and any(t.matrix.name in targets.formats for t in targets.items):
+        check_formats(targets, step, before)
+    else:
+        _check_grids(targets, step, before)
     met = [name for name, c in counts.items() if not c.changed]
     return (f"{len(met)} of {len(counts)} matrices lay on this grid before",) if met else ()
+
+
+def _check_grids(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> None:
+    missing = [t.matrix.name for t in targets.items if t.matrix.name not in targets.grids]
+    refuse(step, missing, "got no grid recorded", "one per matrix", "The method left these modules out")
+    wrong = [t.matrix.name for t in targets.items if not _on_grid(t, before[t.matrix.name], targets.grids[t.matrix.name])]
+    refuse(step, wrong, "got weights off their int8 grid", "the nearest of its 256 values", "Correct the method")
+    narrow = [t.matrix.name for t in targets.items if not _fills(t, before[t.matrix.name], targets.grids[t.matrix.name])]
+    refuse(step, narrow, "got a grid wider than its weights, so fewer than 8 bits", "codes up to 127", "Correct the scales")
 
 
 def _on_grid(target: Target, before: torch.Tensor, scale: torch.Tensor) -> bool:
@@ -226,10 +234,3 @@ def _fills(target: Target, before: torch.Tensor, scale: torch.Tensor) -> bool:
 
 def _met(counts: dict[str, Count], names: list[str]) -> tuple[str, ...]:
     return (f"already more zeros than asked in {len(names)} of {len(counts)} matrices",) if names else ()
-
-
-def _refuse(step: CompressionStep, names: list[str], got: str, expected: str, advice: str) -> None:
-    if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004 - three fit a line
-        msg = f"{step.id}: {shown}: {got}, expected {expected}. {advice}."
-        raise CompressionError(msg)

@@ -19,6 +19,7 @@ from pytest_kick.registry import METHODS, load_target
 from pytest_kick.result import CompressionReport, StepReport
 
 if TYPE_CHECKING:
+    from pytest_kick.compress.formats import Format
     from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.spec import CompressionSpec, CompressionStep
 
@@ -48,6 +49,7 @@ class _Cell:
         matrices: all of its matrices.
         touched: parameters that steps changed.
         grids: as in `Targets`.
+        formats: likewise.
         packed: likewise.
         mask_bits: name of a matrix -> bits that say where its zeros are.
     """
@@ -56,6 +58,7 @@ class _Cell:
     matrices: tuple[Matrix, ...]
     touched: set[str] = field(default_factory=set)
     grids: dict[str, torch.Tensor] = field(default_factory=dict)
+    formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     mask_bits: dict[str, int] = field(default_factory=dict)
 
@@ -134,11 +137,15 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     outside = Outside(cell.model, chosen, cell.matrices, cell.touched)
     if info.level == "sparsity":
         check_level(targets, step)
+    formats = dict(cell.formats)
     _call(load_target(info.target), targets, step)
     for item in targets.items:
         _write_back(cell.model.module, item)
     counts, more = check_step(targets, step, before)
     outside.check(cell.model, step)
+    for name, count in counts.items():  # what the step moved off an earlier step's format is in it no more
+        if count.rewritten and cell.formats.get(name) is formats.get(name):
+            cell.formats.pop(name, None)
     check_chain(step, place, counts)
     return _report(cell, step, targets, tuple(counts.values()), (*notes, *more))
 
@@ -167,6 +174,7 @@ def _targets(cell: _Cell, chosen: tuple[Matrix, ...]) -> Targets:
         n_body=body_size(cell.matrices),
         n_attention=sum(m.n for m in cell.matrices if m.role == "attention"),
         grids=cell.grids,
+        formats=cell.formats,
         packed=cell.packed,
     )
 
@@ -212,18 +220,30 @@ def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[
         n_zeros=zeros,
         n_changed=sum(c.changed for c in counts),
         asked=step.level,
-        achieved=zeros / base if pruning else float(_CODE_BITS),
+        achieved=zeros / base if pruning else float(max(_width(cell, item.matrix.name) for item in targets.items)),
         bits_per_weight=_bits(cell, targets, counts) / targets.n,
         notes=notes,
     )
 
 
+def _width(cell: _Cell, name: str) -> int:
+    """Return the bits of a stored value of a matrix; int8 packs what other formats held before it."""
+    return _CODE_BITS if name in cell.grids else cell.formats[name].bits if name in cell.formats else DENSE_BITS
+
+
 def _bits(cell: _Cell, targets: Targets, counts: tuple[Count, ...]) -> float:
-    """Return the bits that the scope takes: values kept, where they are, and scales; dense weights as float32."""
+    """Return the bits that the scope takes: values kept, where they are, and scales; dense weights as float32.
+
+    Formats that hold zero as a value like any other are stored whole where that is smaller than a mask and the values kept.
+    """
     total = 0
     for item, count in zip(targets.items, counts, strict=True):
-        name, grid = item.matrix.name, cell.grids.get(item.matrix.name)
-        kept = count.n - count.zeros if name in cell.mask_bits else count.n
-        total += kept * (DENSE_BITS if grid is None else _CODE_BITS) + cell.mask_bits.get(name, 0)
-        total += 0 if grid is None else grid.numel() * _SCALE_BITS
+        name = item.matrix.name
+        width, grid, form = _width(cell, name), cell.grids.get(name), cell.formats.get(name)
+        stored = count.n * width
+        if name in cell.mask_bits:
+            sparse = (count.n - count.zeros) * width + cell.mask_bits[name]
+            stored = sparse if grid is not None or form is None else min(sparse, stored)
+        side = grid.numel() * _SCALE_BITS if grid is not None else form.side_bits if form is not None else 0
+        total += stored + side
     return total

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pytest_kick.compress.formats import Format
     from pytest_kick.models.scopes import Matrix
     from pytest_kick.spec import CompressionStep
 
@@ -41,6 +42,7 @@ class Targets:
         n_body: 2-D weights of the whole model without embeddings and head.
         n_attention: weights of all attention matrices of the model.
         grids: name of a matrix -> step of its int8 grid, `(out, 1)` or `(1, 1)` float32; a quantizer enters its matrices here.
+        formats: name of a matrix -> the format it is in; a quantizer that only rounds weights enters its matrices here.
         packed: name of a module -> the module that takes its place after the cast, for quantizers whose layout is not numerics.
     """
 
@@ -48,6 +50,7 @@ class Targets:
     n_body: int
     n_attention: int
     grids: dict[str, torch.Tensor] = field(default_factory=dict)
+    formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_kick.errors import KickError, SuiteError
 from pytest_kick.grid import expand
-from pytest_kick.registry import METHODS
+from pytest_kick.registry import METHODS, MethodInfo, Scalar
 from pytest_kick.spec import SCOPES, CompressionSpec, is_name, is_scope_pattern, scope_slug
 from pytest_kick.suite import _Reader
 
@@ -30,10 +30,22 @@ def steps(draw: st.DrawFn) -> dict[str, Any]:
     table: dict[str, Any] = {"method": info.name, "scope": draw(scopes)}
     if info.level == "sparsity":
         table["sparsity"] = draw(fractions)
+    else:
+        table["bits"] = draw(st.sampled_from(info.bits))
     for key, default in info.params:
-        choices = dict(info.choices).get(key)
-        table[key] = draw(st.sampled_from(choices) if choices else st.integers(0, 10**6)) if draw(st.booleans()) else default
+        bound = [value for name, value, level in info.levels_of if name == key and level == table[info.level]]
+        if bound or draw(st.booleans()):
+            table[key] = draw(st.sampled_from(bound) if bound else values_of(info, key, default))
     return table
+
+
+def values_of(info: MethodInfo, key: str, default: Scalar) -> st.SearchStrategy[Any]:
+    """Return what a parameter takes."""
+    choices, words = dict(info.choices).get(key), dict(info.words).get(key)
+    if choices:
+        return st.sampled_from(choices)
+    numbers: st.SearchStrategy[Any] = st.booleans() if isinstance(default, bool) else st.integers(0, 10**6)
+    return numbers | st.sampled_from(words) if words else numbers
 
 
 def spec_of(tables: list[dict[str, Any]]) -> CompressionSpec:
