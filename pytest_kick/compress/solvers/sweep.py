@@ -93,7 +93,9 @@ def _now(free: torch.Tensor, errors: torch.Tensor, spread: torch.Tensor, start: 
     original = errors[start:stop]
     if start == 0:
         return original
-    taken = torch.linalg.solve_triangular(spread[start:stop, start:stop], free[start:stop] - original, upper=False, unitriangular=True)
+    taken: torch.Tensor = torch.linalg.solve_triangular(
+        spread[start:stop, start:stop], free[start:stop] - original, upper=False, unitriangular=True
+    )
     return taken.add_(original)
 
 

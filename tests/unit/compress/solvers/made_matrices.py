@@ -49,16 +49,17 @@ def quantizer(bits: int, *, symmetric: bool) -> Quantizer:
 
 def rtn(weight: torch.Tensor, q: Quantizer, group: int | None = None) -> torch.Tensor:
     """Round each group of columns to nearest on its own grid."""
-    parts = weight.split(group or weight.shape[1], dim=1)
+    parts = torch.split(weight, group or weight.shape[1], dim=1)
     return torch.cat([q.apply(part, *q.fit(part, q.bits, symmetric=q.symmetric), q.bits, symmetric=q.symmetric) for part in parts], dim=1)
 
 
 def damped(x: torch.Tensor, damping: float = 0.01) -> Array:
     """Return X^T X with a share of the mean of its nonzero diagonal entries added to its diagonal."""
     rows = x.numpy().astype(np.float64)
-    gram = rows.T @ rows
+    gram: Array = rows.T @ rows
     live = [gram[j, j] for j in range(len(gram)) if gram[j, j] > 0]
-    return gram + damping * sum(live) / len(live) * np.eye(len(gram))
+    gram[np.diag_indices_from(gram)] += damping * sum(live) / len(live)
+    return gram
 
 
 def brain_surgeon(
@@ -72,7 +73,7 @@ def brain_surgeon(
         begin: is shown each column's number and all weights as they are before it is fixed.
         fix: returns what becomes of one weight: row, column, current value.
     """
-    w = weight.numpy().astype(np.float64)
+    w: Array = weight.numpy().astype(np.float64)
     for j in range(w.shape[1]):
         begin(j, w)
         inverse = np.linalg.inv(hessian[j:, j:])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-import torch
 from made_matrices import brain_surgeon, damped, made, prices, quantizer
 
 from pytest_kick.compress.solvers import Moments, Pattern, factorize, gptq, sparsegpt, wanda
+
+if TYPE_CHECKING:
+    import torch
 
 WIDE = 150  # more than one block of 128 columns
 
