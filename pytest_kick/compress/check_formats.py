@@ -27,7 +27,7 @@ _OFF_GRID = 1e-3
 _NEAREST = frozenset({"rtn", "cast"})
 _FAULTS = {
     "format": ("got no such format recorded", "one per matrix", "The method left these out or took another width, group or axis"),
-    "scale": ("got steps or zero points that are none", "finite steps above 0 and whole zero points", "Correct the method"),
+    "scale": ("got steps or zero points that are none", "finite steps above 0 and zero points that are codes", "Correct the method"),
     "range": ("got values beyond the last of their format", "codes of the bits asked for", "The method took more bits or other steps"),
     "grid": ("got weights off their grid", "values of the format that was recorded", "The method took another width, group or axis"),
     "moved": ("got weights moved by more than half a step", "the nearest value of the format", "Correct the method"),
