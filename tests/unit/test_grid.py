@@ -173,3 +173,32 @@ def test_the_scopes_of_a_chain() -> None:
     ]
     assert ids(chain=[{**prune, "scope": "ffn"}, quantize])[0] == "l1_global--ffn--s0.1+dynamic_int8--overall--b8"
     assert ids(chain=[quantize]) == ids(method="dynamic_int8")
+
+
+def test_a_number_may_have_words_beside() -> None:
+    """A group is a whole number or the word for the whole tensor; defaults stay out of ids."""
+    assert ids(method="rtn", bits=4, group=[64, 0, "tensor"], symmetric=[True, False]) == [
+        "rtn--overall--b4",
+        "rtn--overall--b4--symmetric-False",
+        "rtn--overall--b4--group-0",
+        "rtn--overall--b4--group-0--symmetric-False",
+        "rtn--overall--b4--group-tensor",
+        "rtn--overall--b4--group-tensor--symmetric-False",
+    ]
+
+
+@pytest.mark.parametrize("group", ["channel", "", 64.0, True, -1, [["tensor"]]])
+def test_wrong_groups(group: Any) -> None:
+    """Other words and other numbers are one line."""
+    with pytest.raises(SuiteError, match=r"^here: group: got .*, expected (a whole number or 'tensor'|0 or more)\. Correct it\.$"):
+        ids(method="rtn", bits=4, group=group)
+
+
+def test_a_format_goes_with_its_bits() -> None:
+    """A format at the bits of another is one line that says which fit; the default format is one of 16 bits."""
+    assert ids(method="cast", bits=16, format=["bf16", "fp16"]) == ["cast--overall--b16", "cast--overall--b16--format-fp16"]
+    assert ids(method="cast", bits=8, format="fp8_e4m3") == ["cast--overall--b8--format-fp8_e4m3"]
+    with pytest.raises(SuiteError, match=r"^here: format: got 'bf16' at 8 bits, expected fp8_e4m3 or fp8_e5m2\. Correct it\.$"):
+        ids(method="cast", bits=8)
+    with pytest.raises(SuiteError, match=r"^here: format: got 'fp8_e4m3' at 16 bits, expected bf16 or fp16\. Correct it\.$"):
+        ids(method="cast", bits=[8, 16], format="fp8_e4m3")

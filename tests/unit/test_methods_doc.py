@@ -1,0 +1,46 @@
+"""The page on methods is complete: a row for each, with its levels and its parameters as they are by default."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_kick.registry import METHODS, MethodInfo
+from pytest_kick.suite import read_suite
+
+TEXT = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+ROWS = {name: (level, params) for name, level, params in re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|$", TEXT, flags=re.MULTILINE)}
+BUILTIN = [info for info in METHODS if info.target.startswith("pytest_kick.")]
+
+
+def toml(value: object) -> str:
+    """Write a value as suites do."""
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+def test_every_method_has_a_row() -> None:
+    """The table names the built-in methods, each once, and no others."""
+    assert sorted(ROWS) == sorted(info.name for info in BUILTIN)
+
+
+@pytest.mark.parametrize("info", BUILTIN, ids=lambda info: info.name)
+def test_a_row_is_right(info: MethodInfo) -> None:
+    """It has the levels, every parameter with its default, and the other values of closed sets."""
+    level, params = ROWS[info.name]
+    assert level == (f"{', '.join(map(str, info.bits))} bits" if info.bits else "sparsity")
+    shared = TEXT[TEXT.index("The calibration of") :] if "and the calibration" in params else ""
+    for key, default in info.params:
+        assert f"`{key} = {toml(default)}`" in params + shared
+    if not shared:
+        for _, values in info.choices:
+            assert all(toml(value) in params for value in values)
+
+
+def test_the_example_reads(tmp_path: Path) -> None:
+    """The example is a suite of as many cells as its lists make."""
+    (example,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
+    path = tmp_path / "example.toml"
+    path.write_text(example, encoding="utf-8")
+    assert len(read_suite(path).cases) == 1 + 2 * 3 * 2 + 2 + 1
