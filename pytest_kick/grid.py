@@ -8,14 +8,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
-from pytest_kick.registry import METHODS, MethodInfo, Scalar, did_you_mean
+from pytest_kick.registry import METHODS, did_you_mean
 from pytest_kick.spec import NAME_RULE, SCOPES, CompressionSpec, CompressionStep, is_name, is_scope_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_kick.infos import MethodInfo, Scalar
+
 _STEP_KEYS = frozenset({"method", "scope", "sparsity", "bits"})
 _MAX_LEVELS = 1000
+_MAX_PATTERN = 64
 _TYPES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -94,17 +97,34 @@ def _steps_of(where: str, info: MethodInfo, table: Mapping[str, Any], shared_sco
             msg = f"{where}: {key}: got [], expected at least one value. Add one, or remove the key."
             raise SuiteError(msg)
     scopes = [_scope(where, scope) for scope in as_list(table.get("scope", "overall" if shared_scope is None else shared_scope))]
-    levels = _levels(where, info, table)
+    levels = _patterns(where, info, table) if "pattern" in table else [(level, ()) for level in _levels(where, info, table)]
     grid: list[list[tuple[str, Scalar]]] = [
-        [(key, _param(where, info, key, value)) for value in as_list(table[key])] for key in params if key in table
+        [(key, _param(where, info, key, value)) for value in as_list(table[key])] for key in params if key in table and key != "pattern"
     ]
     steps = []
-    for scope, level in itertools.product(scopes, levels):
+    for scope, (level, pattern) in itertools.product(scopes, levels):
         for chosen in itertools.product(*grid):
             _check_level_of(where, info, params | dict(chosen), level)
             kept = tuple((key, value) for key, value in chosen if value != params[key])
-            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=kept))
+            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=(*pattern, *kept)))
     return steps
+
+
+def _patterns(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[tuple[float, tuple[tuple[str, Scalar], ...]]]:
+    """Return the sparsity of each N:M pattern of a table, and the parameter that names it."""
+    if info.level in table:
+        msg = (
+            f"{where}: pattern: got {table['pattern']!r} beside `{info.level}`, expected one of the two: N:M says how many go. Remove one."
+        )
+        raise SuiteError(msg)
+    found: list[tuple[float, tuple[tuple[str, Scalar], ...]]] = []
+    for value in as_list(table["pattern"]):
+        keep, _, of = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if not (keep.isdecimal() and of.isdecimal() and 0 < int(keep) < int(of) <= _MAX_PATTERN):
+            msg = f"{where}: pattern: got {value!r}, expected 'N:M' with 0 < N < M <= {_MAX_PATTERN}, N of each M kept. Correct it."
+            raise SuiteError(msg)
+        found.append((1 - int(keep) / int(of), (("pattern", f"{int(keep)}of{int(of)}"),)))
+    return found
 
 
 def as_list(value: object) -> list[Any]:

@@ -11,72 +11,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pytest_kick.errors import UsageError
+from pytest_kick.infos import MethodInfo, ProbeInfo
+from pytest_kick.methods import BUILTIN_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FAMILIES = ("encoder", "encoder-decoder", "decoder")
-Level = Literal["sparsity", "bits"]
-Scalar = str | int | float | bool
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*")  # stands in ids between '--' and '+'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MethodInfo:
-    """Describe a compression method without importing it.
-
-    Attributes:
-        name: as suites write it.
-        level: what its level means: `sparsity` in [0, 1), or `bits` in [1, 16].
-        target: `module:function` of the implementation, see `pytest_kick.compress`.
-        summary: one line for `kick list methods`.
-        families: model families it is defined for.
-        bits: the widths it can do, for `level == "bits"`.
-        params: names of the further parameters, each with its default, in the order in which ids print them.
-        choices: for a parameter with a closed set of values, those values.
-        words: for a parameter that is a number, the words it takes besides.
-        levels_of: for a parameter whose values go with one level each, (parameter, value, level) of all of them.
-        float32_only: it runs its cell, and the dense comparison of that cell, in float32.
-        packs: it replaces the weights by another layout, so nothing can be applied after it in a chain.
-    """
-
-    name: str
-    level: Level
-    target: str
-    summary: str
-    families: tuple[str, ...] = FAMILIES
-    bits: tuple[int, ...] = ()
-    params: tuple[tuple[str, Scalar], ...] = ()
-    choices: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
-    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    levels_of: tuple[tuple[str, Scalar, int], ...] = ()
-    float32_only: bool = False
-    packs: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeInfo:
-    """Describe a probe without importing it.
-
-    Attributes:
-        name: as suites write it.
-        target: `module:callable` that makes the probe, see `pytest_kick.probes`.
-        summary: one line for `kick list probes`.
-        metric: the metric a budget judges when it names none.
-        metrics: all metrics a budget may name.
-    """
-
-    name: str
-    target: str
-    summary: str
-    metric: str
-    metrics: tuple[str, ...]
-    families: tuple[str, ...] = FAMILIES
 
 
 Info = TypeVar("Info", MethodInfo, ProbeInfo)
@@ -163,89 +108,7 @@ def load_target(target: str) -> Any:  # noqa: ANN401 - what a target is depends 
     return getattr(importlib.import_module(module), attribute)
 
 
-_OF = ("sparsity_of", "scope")
-_OF_CHOICES = ("sparsity_of", ("scope", "model", "attention"))
-_DIM_CHOICES = ("dim", ("rows", "columns"))
-_FLOATS = (("bf16", 16), ("fp16", 16), ("fp8_e4m3", 8), ("fp8_e5m2", 8))
-
-METHODS: Registry[MethodInfo] = Registry(
-    "method",
-    "pytest_kick.methods",
-    (
-        MethodInfo(
-            name="l1_global",
-            level="sparsity",
-            target="pytest_kick.compress.prune:l1_global",
-            summary="zero the weights of smallest magnitude over the whole scope",
-            params=(_OF,),
-            choices=(_OF_CHOICES,),
-        ),
-        MethodInfo(
-            name="l1_per_matrix",
-            level="sparsity",
-            target="pytest_kick.compress.prune:l1_per_matrix",
-            summary="zero the weights of smallest magnitude, matrix by matrix",
-        ),
-        MethodInfo(
-            name="random_unstructured",
-            level="sparsity",
-            target="pytest_kick.compress.prune:random_unstructured",
-            summary="zero random weights, matrix by matrix",
-            params=(("seed", 0),),
-        ),
-        MethodInfo(
-            name="ln_structured",
-            level="sparsity",
-            target="pytest_kick.compress.prune:ln_structured",
-            summary="zero the rows or columns of smallest norm, matrix by matrix",
-            params=(("n", 1), ("dim", "rows")),
-            choices=(("n", (1, 2)), _DIM_CHOICES),
-        ),
-        MethodInfo(
-            name="random_structured",
-            level="sparsity",
-            target="pytest_kick.compress.prune:random_structured",
-            summary="zero random rows or columns, matrix by matrix",
-            params=(("dim", "rows"), ("seed", 0)),
-            choices=(_DIM_CHOICES,),
-        ),
-        MethodInfo(
-            name="dynamic_int8",
-            level="bits",
-            target="pytest_kick.compress.quantize:dynamic_int8",
-            summary="int8 weights per output channel, int8 activations per token (torchao)",
-            bits=(8,),
-        ),
-        MethodInfo(
-            name="rtn",
-            level="bits",
-            target="pytest_kick.compress.weight_only:rtn",
-            summary="round weights to the nearest of a grid per group, channel (group 0) or tensor",
-            bits=(2, 3, 4, 5, 6, 7, 8),
-            params=(("group", 64), ("symmetric", True)),
-            words=(("group", ("tensor",)),),
-        ),
-        MethodInfo(
-            name="cast",
-            level="bits",
-            target="pytest_kick.compress.weight_only:cast",
-            summary="round weights to a floating-point format: bf16, fp16, or fp8 with a scale per channel",
-            bits=(8, 16),
-            params=(("format", "bf16"),),
-            choices=(("format", tuple(name for name, _ in _FLOATS)),),
-            levels_of=tuple(("format", name, bits) for name, bits in _FLOATS),
-        ),
-        MethodInfo(
-            name="quantize_dynamic",
-            level="bits",
-            target="pytest_kick.compress.quantize:quantize_dynamic",
-            summary="torch's deprecated per-tensor dynamic int8, as study A used it (float32 only)",
-            bits=(8,),
-            float32_only=True,
-            packs=True,
-        ),
-    ),
-)
+METHODS: Registry[MethodInfo] = Registry("method", "pytest_kick.methods", BUILTIN_METHODS)
 
 PROBES: Registry[ProbeInfo] = Registry(
     "probe",

@@ -187,6 +187,7 @@ class StepReport:
         asked: the level asked for: a sparsity, or bits.
         achieved: the level found: zeros over weights (over all body weights for `sparsity_of = "model"`), or bits of the grid.
         bits_per_weight: effective, scales, zeros and bitmask included.
+        calibration: hash of the token ids that a calibrated method saw, or "".
         notes: what a reader should know, such as `head untied from the input embedding`.
     """
 
@@ -200,6 +201,7 @@ class StepReport:
     asked: float
     achieved: float
     bits_per_weight: float
+    calibration: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -216,6 +218,12 @@ class CompressionReport:
     steps: tuple[StepReport, ...]
     n_body: int
     n_total: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict; steps that saw no data say nothing of it."""
+        plain = asdict(self)
+        steps = [{name: value for name, value in step.items() if name != "calibration" or value} for step in plain["steps"]]
+        return {**plain, "steps": steps}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +277,7 @@ class Measurement:
             "cell": self.cell,
             "dtype": self.dtype,
             "scores": [score.to_json() for score in self.scores],
-            "compression": asdict(self.compression),
+            "compression": self.compression.to_json(),
             "timing": asdict(self.timing),
             "fingerprint": {kind: dict(values) for kind, values in self.fingerprint.items()},
             "warnings": list(self.warnings),

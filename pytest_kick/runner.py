@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_kick.baseline import build_fingerprint
-from pytest_kick.compress import compress_, finish_
+from pytest_kick.compress import Calibrator, compress_, finish_
 from pytest_kick.errors import CompressionError, KickError
-from pytest_kick.facts import load_facts
+from pytest_kick.facts import load_facts, shipped_facts
 from pytest_kick.instruments import Stopwatch, environment, peak_memory_bytes
 from pytest_kick.models.cache import ModelCache
 from pytest_kick.registry import PROBES, load_target
@@ -70,6 +70,7 @@ class Runner:
             progress=progress,
         )
         self._probes: dict[tuple[str, str], Any] = {}
+        self._calibrators: dict[str, Calibrator] = {}
 
     def run_case(self, case: Case, dtype: str, *, first_look: bool = False) -> Measurement:
         """Measure one cell.
@@ -112,7 +113,7 @@ class Runner:
         with watch.phase("restore"):
             model.fresh_()
         with watch.phase("compress"):
-            report = compress_(model, case.compression)
+            report = compress_(model, case.compression, self._calibrator(case))
         with watch.phase("cast"):
             model.cast_(getattr(torch, dtype), self.settings.device)
             finish_(model, case.compression)
@@ -134,6 +135,13 @@ class Runner:
         """Return which examples to ask; a first look is the same whatever the run's seed."""
         limit, seed = (case.first_look, 0) if first_look else (self.settings.limit or None, self.settings.seed)
         return {"limit": limit, "seed": seed, "batch_size": self.settings.batch_size or None}
+
+    def _calibrator(self, case: Case) -> Calibrator:
+        """Return what gives calibrated methods their data; one per set of facts, none of which may lie in it."""
+        if case.facts not in self._calibrators:
+            facts = load_facts(Path(case.facts)) if case.facts else shipped_facts()
+            self._calibrators[case.facts] = Calibrator(cache=self.settings.cache, facts=(facts,), device=self.settings.device)
+        return self._calibrators[case.facts]
 
     def _probe(self, name: str, case: Case) -> Any:  # noqa: ANN401 - a probe of any package
         key = (name, case.facts)
@@ -172,6 +180,7 @@ class Runner:
                 architecture=model.architecture_hash,
                 tokenizer=model.tokenizer_hash,
                 compression=case.compression,
+                calibration=[step.calibration for step in report.steps if step.calibration],
                 scores=scores,
                 noted={
                     **environment(self.settings.threads),

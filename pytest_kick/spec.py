@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 
 from pytest_kick.errors import SuiteError
-from pytest_kick.registry import FAMILIES, METHODS, Scalar
+from pytest_kick.infos import FAMILIES, Scalar
+from pytest_kick.registry import METHODS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
 """What may stand in an id, and so in a file name: letters, digits, '.', '_' and single '-'."""
@@ -112,6 +113,13 @@ class CompressionStep:
         """Return the value of a parameter, the method's default where the step names none."""
         defaults = dict(METHODS.get(self.method, "step").params)
         return {**defaults, **dict(self.params)}[name]
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """Return (N, M) where N of each M weights along the input dimension are kept, None where the level is a plain one."""
+        found = str(dict(self.params).get("pattern", ""))
+        keep, _, of = found.partition("of")
+        return (int(keep), int(of)) if found else None
 
     @property
     def kind(self) -> str:

@@ -15,7 +15,8 @@ from pytest_kick.budget import BudgetRule, budgets_for, parse_budget
 from pytest_kick.catalog import catalog
 from pytest_kick.errors import SuiteError
 from pytest_kick.grid import as_list, expand
-from pytest_kick.registry import FAMILIES, METHODS, PROBES, did_you_mean
+from pytest_kick.infos import FAMILIES
+from pytest_kick.registry import METHODS, PROBES, did_you_mean
 from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
 
 if TYPE_CHECKING:

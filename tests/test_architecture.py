@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_kick"
 
 LAYERS = (
     {"", "errors"},
-    {"registry", "stats", "instruments", "jsonl"},
+    {"infos", "methods", "registry", "stats", "instruments", "jsonl"},
     {"spec", "grid", "budget", "suite", "catalog", "facts", "result"},
     {"baseline", "verdict", "claims"},
     {"models"},  # layer 4: the rooms below stand on the loaded model

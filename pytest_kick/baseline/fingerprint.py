@@ -12,10 +12,11 @@ import numpy as np
 from pytest_kick.registry import METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pytest_kick.infos import Scalar
     from pytest_kick.result import Examples, ProbeScore
-    from pytest_kick.spec import CompressionSpec
+    from pytest_kick.spec import CompressionSpec, CompressionStep
 
 PROBE_FIELDS = ("examples", "version", "settings")
 """What the fingerprint says of each probe, as `probe.field`."""
@@ -43,6 +44,7 @@ def build_fingerprint(
     architecture: str,
     tokenizer: str,
     compression: CompressionSpec,
+    calibration: Sequence[str] = (),
     scores: Iterable[ProbeScore],
     noted: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
@@ -53,6 +55,7 @@ def build_fingerprint(
         architecture: hash of what else decides what the model computes: its configuration and stored buffers.
         tokenizer: hash of the tokenizer.
         compression: what was asked for; parameters are written out with the defaults, so that a default that changes blocks too.
+        calibration: hashes of the data that the calibrated steps saw, in their order.
         scores: of each probe: its examples, version and settings block.
         noted: what is recorded but never blocks: versions, CPU, threads, batch size.
 
@@ -64,16 +67,22 @@ def build_fingerprint(
             "method": step.method,
             "scope": step.scope,
             "level": step.level,
-            "params": dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params),
+            "params": {name: value for name, value in _params(step).items() if value != ""},  # "" is a parameter not given
         }
         for step in compression.steps
     ]
     blocking: dict[str, Any] = {"weights": weights, "architecture": architecture, "tokenizer": tokenizer, "compression": steps}
+    if calibration:
+        blocking["calibration"] = list(calibration)
     for score in scores:
         said = (examples_digest(score.examples), score.version, dict(score.settings))
         blocking |= {f"{score.probe}.{part}": value for part, value in zip(PROBE_FIELDS, said, strict=True)}
     fingerprint: dict[str, dict[str, Any]] = json.loads(json.dumps({"blocking": blocking, "noted": dict(noted)}))
     return fingerprint
+
+
+def _params(step: CompressionStep) -> dict[str, Scalar]:
+    return dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params)
 
 
 def examples_digest(examples: Examples) -> str:

@@ -1,7 +1,8 @@
 """Compress a loaded model in place, and check on its weights that it was done."""
 
 import pytest_kick.models.quiet  # noqa: F401 - before torchao is imported, which logs what is of no use here
+from pytest_kick.compress.inputs import Calibrator
 from pytest_kick.compress.lifecycle import compress_, finish_
 from pytest_kick.compress.targets import Method, Target, Targets
 
-__all__ = ["Method", "Target", "Targets", "compress_", "finish_"]
+__all__ = ["Calibrator", "Method", "Target", "Targets", "compress_", "finish_"]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pytest_kick.compress.check_formats import check_formats
+from pytest_kick.compress.check_solved import SOLVED, asked_per_row, check_lines_of_inputs
 from pytest_kick.compress.prune import asked_zeros
 from pytest_kick.compress.quantize import QMAX, QMIN
 from pytest_kick.compress.rank import Float32, blocks, exact_count
@@ -86,6 +87,8 @@ def check_level(targets: Targets, step: CompressionStep) -> None:
     """
     if step.method == "l1_global":
         asked = asked_zeros(targets, step)
+    elif step.pattern or step.method == "wanda":
+        asked = max(int(asked_per_row(step, item.matrix.shape[1]).sum()) for item in targets.items)
     elif step.method in STRUCTURED:
         asked = max(exact_count(step.level, item.matrix.shape[0 if step.param("dim") == "rows" else 1]) for item in targets.items)
     else:
@@ -139,8 +142,11 @@ def check_chain(step: CompressionStep, place: tuple[int, int], counts: dict[str,
 
 def _check_pruning(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count]) -> tuple[str, ...]:
     rewritten = [name for name, count in counts.items() if count.rewritten]
-    refuse(step, rewritten, "got survivors whose values changed", "pruning to set zeros only", "Correct the method")
+    if not METHODS.get(step.method, "step").compensates:
+        refuse(step, rewritten, "got survivors whose values changed", "pruning to set zeros only", "Correct the method")
     _check_order(step, counts)
+    if step.pattern or step.method in SOLVED:
+        return check_lines_of_inputs(targets, step, before)
     if step.method in STRUCTURED:
         return _check_lines(targets, step, before)
     if step.method == "l1_global":
@@ -159,7 +165,7 @@ def _check_order(step: CompressionStep, counts: dict[str, Count]) -> None:
     if step.method == "l1_global":
         dropped = max(c.dropped for c in counts.values())
         wrong = [name for name, c in counts.items() if c.kept < dropped]
-    elif step.method == "l1_per_matrix":
+    elif step.method == "l1_per_matrix" and not step.pattern:
         wrong = [name for name, c in counts.items() if c.kept < c.dropped]
     advice = "The method ranked wrongly or left these out"
     refuse(step, wrong, "kept weights smaller than some it dropped", "the smallest to go first", advice)

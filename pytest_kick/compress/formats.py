@@ -13,6 +13,7 @@ import torch
 from pytest_kick.compress.rounding import apply, fit, grouped
 
 SIDE_BITS = 16
+INDEX_BITS = 32  # as checkpoints in act-order store `g_idx`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Grid:
         symmetric: whether zero is code 0 of signed codes.
         scale: steps, `(out, groups)` float32; `(1, 1)` per tensor.
         zero: zero points, likewise; zeros where symmetric.
+        order: `(in,)` int64, inputs in the order in which groups take them; None where that is their own.
     """
 
     bits: int
@@ -32,6 +34,7 @@ class Grid:
     symmetric: bool
     scale: torch.Tensor
     zero: torch.Tensor
+    order: torch.Tensor | None = None
 
     @classmethod
     def of(cls, weight: torch.Tensor, *, bits: int, group: int, symmetric: bool) -> Grid:
@@ -42,17 +45,21 @@ class Grid:
 
     @property
     def side_bits(self) -> int:
-        """Return the bits that steps and zero points take."""
-        return self.scale.numel() * SIDE_BITS * (1 if self.symmetric else 2)
+        """Return the bits that steps and zero points take, and the group of each input where they are out of order."""
+        index = 0 if self.order is None else self.order.numel() * INDEX_BITS
+        return self.scale.numel() * SIDE_BITS * (1 if self.symmetric else 2) + index
 
     def per_group(self, weight: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
-        """Return (view of weights, their steps, their zero points) of a matrix `(out, in)`, as `rounding.grouped` cuts it."""
-        parts = grouped(weight, self.group)
+        """Return (weights, their steps, their zero points) of a matrix `(out, in)`, as `rounding.grouped` cuts it.
+
+        The weights are views of the matrix, but a copy where the inputs are out of order.
+        """
+        parts = grouped(weight if self.order is None else weight[:, self.order], self.group)
         sizes = [part.shape[1] for part in parts]
         return tuple(zip(parts, torch.split(self.scale.unsqueeze(2), sizes, 1), torch.split(self.zero.unsqueeze(2), sizes, 1), strict=True))
 
     def round_(self, weight: torch.Tensor) -> None:
-        """Move each weight of a matrix `(out, in)` to the nearest value of its grid, in place."""
+        """Move each weight of a matrix `(out, in)` to the nearest value of its grid, in place; its inputs stand in their own order."""
         for part, scale, zero in self.per_group(weight):
             part.copy_(apply(part, scale, zero, self.bits, symmetric=self.symmetric))
 

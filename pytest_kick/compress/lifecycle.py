@@ -11,17 +11,21 @@ from torch import nn
 
 from pytest_kick.compress import int8
 from pytest_kick.compress.check import STRUCTURED, Count, check_chain, check_level, check_step
+from pytest_kick.compress.inputs import Calibrator, Inputs, calibration_of
 from pytest_kick.compress.outside import Outside
-from pytest_kick.compress.targets import Method, Target, Targets
+from pytest_kick.compress.targets import Target, Targets, write_back
 from pytest_kick.errors import CompressionError, KickError
 from pytest_kick.models.scopes import Matrix, body_size, find_matrices, select
 from pytest_kick.registry import METHODS, load_target
 from pytest_kick.result import CompressionReport, StepReport
+from pytest_kick.spec import CompressionStep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kick.compress.formats import Format
     from pytest_kick.models.loaded import LoadedModel
-    from pytest_kick.spec import CompressionSpec, CompressionStep
+    from pytest_kick.spec import CompressionSpec
 
 DENSE_BITS = 32
 _CODE_BITS = 8
@@ -52,6 +56,7 @@ class _Cell:
         formats: likewise.
         packed: likewise.
         mask_bits: name of a matrix -> bits that say where its zeros are.
+        inputs: step -> its calibration data, for calibrated ones.
     """
 
     model: LoadedModel
@@ -61,21 +66,28 @@ class _Cell:
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     mask_bits: dict[str, int] = field(default_factory=dict)
+    inputs: dict[CompressionStep, Inputs] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def compress_(model: LoadedModel, spec: CompressionSpec) -> CompressionReport:
+def compress_(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None = None) -> CompressionReport:
     """Apply a compression to the float32 master, step by step, and measure each step on the weights.
 
     `model.fresh_()` comes before it; after it `model.cast_()`, then `finish_`. Whatever happens, `model.fresh_()` brings the dense
     model back.
 
+    Args:
+        model: dense.
+        spec: what is done to it.
+        calibrator: gives calibrated steps their data; needed by them alone.
+
     Raises:
         CompressionError: a step failed, or did not achieve what was asked.
+        CalibrationError: there is no data for a calibrated step.
         ScopeError: a scope that this model does not have.
     """
     _PENDING.pop(model, None)
-    cell = _Cell(model=model, matrices=find_matrices(model.module))
+    cell = _Cell(model=model, matrices=find_matrices(model.module), inputs=_inputs(model, spec, calibrator))
     reports = tuple(_run(cell, step, (number, len(spec.steps))) for number, step in enumerate(spec.steps, 1))
     grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
     packed = int8.pack(model.module, cell.matrices, grids)
@@ -118,6 +130,25 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
         raise CompressionError(msg)
 
 
+def _inputs(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None) -> dict[CompressionStep, Inputs]:
+    """Return the data of the calibrated steps, taken before any step: the dense model may have to draw them."""
+    found = {}
+    for number, step in enumerate(spec.steps):
+        if METHODS.get(step.method, step.id).calibrated:
+            if calibrator is None:
+                msg = f"{step.id}: calibration: got no calibrator, expected one for a calibrated method. Give compress_() one."
+                raise CompressionError(msg)
+            calibration = calibration_of(step)
+            found[step] = Inputs(
+                model=model,
+                data=calibrator.data(model, calibration),
+                propagate=calibration.propagate,
+                calibrator=calibrator,
+                after="+".join(earlier.id for earlier in spec.steps[:number]),
+            )
+    return found
+
+
 def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepReport:
     info = METHODS.get(step.method, step.id)
     if cell.packed:
@@ -138,16 +169,17 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     if info.level == "sparsity":
         check_level(targets, step)
     formats = dict(cell.formats)
-    _call(load_target(info.target), targets, step)
+    inputs = cell.inputs.get(step)
+    _call(load_target(info.target), targets, step, *([inputs] if inputs else []))
     for item in targets.items:
-        _write_back(cell.model.module, item)
+        write_back(cell.model.module, item)
     counts, more = check_step(targets, step, before)
     outside.check(cell.model, step)
     for name, count in counts.items():  # what the step moved off an earlier step's format is in it no more
         if count.rewritten and cell.formats.get(name) is formats.get(name):
             cell.formats.pop(name, None)
     check_chain(step, place, counts)
-    return _report(cell, step, targets, tuple(counts.values()), (*notes, *more))
+    return _report(cell, step, targets, tuple(counts.values()), (*notes, *more, *(inputs.notes if inputs else ())))
 
 
 def _notes(model: LoadedModel, chosen: tuple[Matrix, ...]) -> tuple[str, ...]:
@@ -185,21 +217,17 @@ def _before(model: LoadedModel, matrix: Matrix, earlier: set[str]) -> torch.Tens
     return matrix.read(model.dense(matrix.parameter))
 
 
-def _call(method: Method, targets: Targets, step: CompressionStep) -> None:
+def _call(method: Callable[..., None], *arguments: object) -> None:
+    step = arguments[1]
+    assert isinstance(step, CompressionStep)
     try:
-        method(targets, step)
+        method(*arguments)
     except KickError:
         raise
     except Exception as error:  # a method of any package, on any model
         text = " ".join(str(error).split())[:200]
         msg = f"{step.id}: method: got {type(error).__name__} ({text}), expected it to run. Correct the method."
         raise CompressionError(msg) from error
-
-
-def _write_back(module: nn.Module, item: Target) -> None:
-    parameter = module.get_parameter(item.matrix.parameter).detach()
-    if item.weight.data_ptr() != parameter.data_ptr() or item.matrix.part is not None or item.matrix.transposed:
-        item.matrix.write_(parameter, item.weight)
 
 
 def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[Count, ...], notes: tuple[str, ...]) -> StepReport:
@@ -222,6 +250,7 @@ def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[
         asked=step.level,
         achieved=zeros / base if pruning else float(max(_width(cell, item.matrix.name) for item in targets.items)),
         bits_per_weight=_bits(cell, targets, counts) / targets.n,
+        calibration=cell.inputs[step].data.hash if step in cell.inputs else "",
         notes=notes,
     )
 

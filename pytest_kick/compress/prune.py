@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick.compress.rank import Float32, Mask, clear_, exact_count, smallest, zero_smallest_
+from pytest_kick.compress.solvers.masks import Pattern, drop_in_rows
 from pytest_kick.errors import CompressionError
 
 if TYPE_CHECKING:
@@ -41,9 +42,13 @@ def l1_global(targets: Targets, step: CompressionStep) -> None:
 
 
 def l1_per_matrix(targets: Targets, step: CompressionStep) -> None:
-    """Zero the weights of smallest magnitude of each matrix."""
+    """Zero the weights of smallest magnitude of each matrix, or of each group of M inputs of a row: study B's magnitude pruning."""
     for item in targets.items:
-        zero_smallest_([item.flat()], exact_count(step.level, item.matrix.n))
+        if step.pattern:
+            pattern = Pattern(keep=step.pattern[0], of=step.pattern[1])
+            item.weight.masked_fill_(drop_in_rows(item.weight.abs(), pattern), 0.0)
+        else:
+            zero_smallest_([item.flat()], exact_count(step.level, item.matrix.n))
 
 
 def random_unstructured(targets: Targets, step: CompressionStep) -> None:

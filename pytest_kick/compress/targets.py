@@ -59,6 +59,13 @@ class Targets:
         return sum(item.matrix.n for item in self.items)
 
 
+def write_back(module: nn.Module, item: Target) -> None:
+    """Put the weights of a target into the model, where they do not share memory with its parameter."""
+    parameter = module.get_parameter(item.matrix.parameter).detach()
+    if item.weight.data_ptr() != parameter.data_ptr() or item.matrix.part is not None or item.matrix.transposed:
+        item.matrix.write_(parameter, item.weight)
+
+
 class Method(Protocol):
     """Change the weights of a scope in place, as one step of a compression asks.
 

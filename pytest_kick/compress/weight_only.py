@@ -26,7 +26,8 @@ def rtn(targets: Targets, step: CompressionStep) -> None:
     bits, group, symmetric = int(step.level), group_of(step), bool(step.param("symmetric"))
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
-        if isinstance(known, Grid) and (known.bits, known.group, known.symmetric) == (bits, group, symmetric) and known.holds(item.weight):
+        same = isinstance(known, Grid) and (known.bits, known.group, known.symmetric, known.order) == (bits, group, symmetric, None)
+        if known is not None and same and known.holds(item.weight):
             continue
         grid = Grid.of(item.weight, bits=bits, group=group, symmetric=symmetric)
         grid.round_(item.weight)

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from pytest_kick.errors import KickError, SuiteError
 from pytest_kick.grid import expand
-from pytest_kick.registry import METHODS, MethodInfo, Scalar
+from pytest_kick.registry import METHODS
 from pytest_kick.spec import SCOPES, CompressionSpec, is_name, is_scope_pattern, scope_slug
 from pytest_kick.suite import _Reader
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_kick.infos import MethodInfo, Scalar
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
@@ -28,11 +30,16 @@ def steps(draw: st.DrawFn) -> dict[str, Any]:
     """Return one step as a suite writes it."""
     info = draw(st.sampled_from([info for info in METHODS if not info.packs]))
     table: dict[str, Any] = {"method": info.name, "scope": draw(scopes)}
-    if info.level == "sparsity":
+    if "pattern" in dict(info.params) and draw(st.booleans()):
+        keep = draw(st.integers(1, 8))
+        table["pattern"] = f"{keep}:{draw(st.integers(keep + 1, 16))}"
+    elif info.level == "sparsity":
         table["sparsity"] = draw(fractions)
     else:
         table["bits"] = draw(st.sampled_from(info.bits))
     for key, default in info.params:
+        if key == "pattern":
+            continue
         bound = [value for name, value, level in info.levels_of if name == key and level == table[info.level]]
         if bound or draw(st.booleans()):
             table[key] = draw(st.sampled_from(bound) if bound else values_of(info, key, default))
@@ -44,7 +51,8 @@ def values_of(info: MethodInfo, key: str, default: Scalar) -> st.SearchStrategy[
     choices, words = dict(info.choices).get(key), dict(info.words).get(key)
     if choices:
         return st.sampled_from(choices)
-    numbers: st.SearchStrategy[Any] = st.booleans() if isinstance(default, bool) else st.integers(0, 10**6)
+    kinds: dict[type, st.SearchStrategy[Any]] = {bool: st.booleans(), int: st.integers(0, 10**6), float: fractions}
+    numbers = kinds[type(default)]
     return numbers | st.sampled_from(words) if words else numbers
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from pytest_kick import registry
 from pytest_kick.errors import UsageError
-from pytest_kick.registry import METHODS, PROBES, MethodInfo, ProbeInfo, Registry, did_you_mean, load_target
+from pytest_kick.infos import MethodInfo, ProbeInfo
+from pytest_kick.registry import METHODS, PROBES, Registry, did_you_mean, load_target
 
 MINE = MethodInfo(name="mine", level="bits", target="json:dumps", summary="a method of somebody's own", bits=(4,))
 

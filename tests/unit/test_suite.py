@@ -7,7 +7,8 @@ import pytest
 from suite_files import CELL, HEAD, read, write
 
 from pytest_kick.errors import KickError, SuiteError
-from pytest_kick.registry import PROBES, ProbeInfo
+from pytest_kick.infos import ProbeInfo
+from pytest_kick.registry import PROBES
 from pytest_kick.suite import read_suite, read_suites
 
 SHIPPED = Path(__file__).parents[2] / "suites"

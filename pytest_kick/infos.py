@@ -1,0 +1,75 @@
+"""What the tables of methods and probes hold of each: enough to validate a suite without importing the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FAMILIES = ("encoder", "encoder-decoder", "decoder")
+Level = Literal["sparsity", "bits"]
+Scalar = str | int | float | bool
+CALIBRATION: tuple[tuple[str, Scalar], ...] = (
+    ("source", "shipped"),
+    ("count", 128),
+    ("length", 2048),
+    ("seed", 0),
+    ("propagate", "compressed"),
+)
+"""Parameters of every calibrated method, as study B has them by default; see `spec.Calibration`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodInfo:
+    """Describe a compression method without importing it.
+
+    Attributes:
+        name: as suites write it.
+        level: what its level means: `sparsity` in [0, 1), or `bits` in [1, 16].
+        target: `module:function` of the implementation, see `pytest_kick.compress`.
+        summary: one line for `kick list methods`.
+        families: model families it is defined for.
+        bits: the widths it can do, for `level == "bits"`.
+        params: names of the further parameters, each with its default, in the order in which ids print them.
+        choices: for a parameter with a closed set of values, those values.
+        words: for a parameter that is a number, the words it takes besides.
+        levels_of: for a parameter whose values go with one level each, (parameter, value, level) of all of them.
+        float32_only: it runs its cell, and the dense comparison of that cell, in float32.
+        packs: it replaces the weights by another layout, so nothing can be applied after it in a chain.
+        calibrated: it looks at activations: `CALIBRATION` stands at the end of its `params`.
+        compensates: a pruning method that changes the weights it keeps.
+    """
+
+    name: str
+    level: Level
+    target: str
+    summary: str
+    families: tuple[str, ...] = FAMILIES
+    bits: tuple[int, ...] = ()
+    params: tuple[tuple[str, Scalar], ...] = ()
+    choices: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    levels_of: tuple[tuple[str, Scalar, int], ...] = ()
+    float32_only: bool = False
+    packs: bool = False
+    calibrated: bool = False
+    compensates: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeInfo:
+    """Describe a probe without importing it.
+
+    Attributes:
+        name: as suites write it.
+        target: `module:callable` that makes the probe, see `pytest_kick.probes`.
+        summary: one line for `kick list probes`.
+        metric: the metric a budget judges when it names none.
+        metrics: all metrics a budget may name.
+    """
+
+    name: str
+    target: str
+    summary: str
+    metric: str
+    metrics: tuple[str, ...]
+    families: tuple[str, ...] = FAMILIES
