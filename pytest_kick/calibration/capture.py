@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import nn
 
 from pytest_kick.calibration.inputs import Add, Collector, check_supported, input_name
 from pytest_kick.calibration.order import observe
@@ -14,8 +15,6 @@ from pytest_kick.errors import CalibrationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from torch import nn
 
     from pytest_kick.models.matrices import Matrix
 
@@ -81,8 +80,9 @@ def run_compressed(
 
     This is `propagate = "compressed"`, as SparseGPT, Wanda and GPTQ do it. Encoder-decoders: the blocks of the encoder first, then
     those of the decoder, with what the compressed encoder gives; keys and values of the cross-attention see that. A block that
-    runs several times with the same weights (ALBERT) hands on the inputs of all its runs. Modules outside the blocks come last,
-    one after the other. The matrices of one block are handed on together, from one pass.
+    runs several times with the same weights (ALBERT) hands on the inputs of all its runs. Modules outside the blocks come one by one,
+    where they run: projections of embeddings first, the transform of a masked-LM head and the vocabulary layer last. The matrices of
+    one block are handed on together, from one pass.
 
     Each block runs twice, whatever the number of blocks: once to see its inputs, once with its new weights, on the way to the next
     one's. Peak memory beside the model: one block's output for all sequences (see `Replay`), and what the caller keeps of `add`.
@@ -129,19 +129,24 @@ def placed(module: nn.Module, device: torch.device | str) -> Iterator[None]:
     if torch.device(device).type == "cpu":
         yield
         return
-    parameters = [(parameter, parameter.data) for parameter in module.parameters()]
-    buffers = [(child, name, buffer) for child in module.modules() for name, buffer in child.named_buffers(recurse=False)]
+    before = [
+        (tensors, name, tensor)
+        for child in module.modules()
+        for tensors in (child._parameters, child._buffers)  # noqa: SLF001 - torch has no public name
+        for name, tensor in tensors.items()
+        if tensor is not None
+    ]
+    moved: dict[int, torch.Tensor] = {}  # tied ones stay tied
     try:
-        for parameter, data in parameters:
-            parameter.data = data.to(device)
-        for child, name, buffer in buffers:
-            setattr(child, name, buffer.to(device))
+        for tensors, name, tensor in before:
+            if id(tensor) not in moved:
+                there = tensor.detach().to(device)
+                moved[id(tensor)] = nn.Parameter(there, requires_grad=False) if isinstance(tensor, nn.Parameter) else there
+            tensors[name] = moved[id(tensor)]
         yield
     finally:
-        for parameter, data in parameters:
-            parameter.data = data
-        for child, name, buffer in buffers:
-            setattr(child, name, buffer)
+        for tensors, name, tensor in before:
+            tensors[name] = tensor
 
 
 def _check(module: nn.Module, batches: Sequence[Mapping[str, torch.Tensor]], matrices: tuple[Matrix, ...]) -> None:

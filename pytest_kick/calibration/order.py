@@ -26,9 +26,9 @@ class Stage:
 
     Attributes:
         matrices: of one block, in the order of the model; or of one module outside the blocks.
-        first: index, among the calls of blocks in one forward pass, of the first call of this block; the number of calls for a
-            module outside.
-        last: index of its last call.
+        first: index, among the calls of blocks in one forward pass, of this block's first call; for a module outside, of the first
+            call after it, or their number where none comes after it.
+        last: index of its last call; for a module outside the same as `first`.
     """
 
     matrices: tuple[Matrix, ...]
@@ -44,11 +44,13 @@ class Order:
         calls: names of the blocks, in the order they were called; a block that runs several times stands there several times.
         layers: names of the Linear and Conv1D modules, in the order of their first calls.
         shared: name of such a module -> name of the first one that was given the very same tensor.
+        reached: name of such a module -> number of calls of blocks before its first call.
     """
 
     calls: list[str] = field(default_factory=list)
     layers: list[str] = field(default_factory=list)
     shared: dict[str, str] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
 
     def keys(self, matrices: tuple[Matrix, ...], *, by_block: bool = False) -> dict[str, str]:
         """Return `input_name` of each matrix -> the key of its inputs: the first layer of the model that was given the same tensor.
@@ -62,27 +64,25 @@ class Order:
         return {input_name(m): found.get(input_name(m), input_name(m)) for m in matrices}
 
     def stages(self, matrices: tuple[Matrix, ...]) -> tuple[Stage, ...]:
-        """Return the matrices by block in the order of execution, then those outside, module by module.
+        """Return the matrices by block, and those outside the blocks by module, all in the order of execution.
 
-        What is outside comes last wherever it runs: its inputs either do not depend on a block (the projection of an embedding),
-        or on all of them (the transform of a masked-LM head, the vocabulary layer).
+        Outside are, before the blocks, projections of embeddings, and after them the transform of a masked-LM head and the
+        vocabulary layer.
         """
-        inside: dict[str, list[Matrix]] = {}
-        outside: dict[str, list[Matrix]] = {}
+        groups: dict[str, list[Matrix]] = {}
         for matrix in matrices:
             block = block_of(matrix.module)
-            if block in self.calls:
-                inside.setdefault(block, []).append(matrix)
-            else:
-                outside.setdefault(matrix.module, []).append(matrix)
-        n = len(self.calls)
-        blocks = [
-            Stage(matrices=tuple(found), first=self.calls.index(block), last=n - 1 - self.calls[::-1].index(block))
-            for block, found in inside.items()
-        ]
+            groups.setdefault(block if block in self.calls else matrix.module, []).append(matrix)
         rank = {name: place for place, name in enumerate(self.layers)}
-        after = sorted(outside, key=lambda name: rank.get(name, len(rank)))
-        return (*sorted(blocks, key=lambda stage: stage.first), *(Stage(matrices=tuple(outside[m]), first=n, last=n) for m in after))
+        stages = []
+        for name, found in groups.items():
+            if name in self.calls:
+                first, last = self.calls.index(name), len(self.calls) - 1 - self.calls[::-1].index(name)
+            else:
+                first = last = self.reached.get(name, len(self.calls))
+            place = (first, name in self.calls, rank.get(name, len(rank)))
+            stages.append((place, Stage(matrices=tuple(found), first=first, last=last)))
+        return tuple(stage for _, stage in sorted(stages, key=lambda entry: entry[0]))
 
 
 def block_of(name: str) -> str:
@@ -119,6 +119,7 @@ def observe(module: nn.Module, batch: Mapping[str, torch.Tensor]) -> Order:
             kept.append(x)
             same = (x.data_ptr(), tuple(x.shape), x.stride(), x._version)  # noqa: SLF001 - torch has no public name
             order.layers.append(name)
+            order.reached[name] = len(order.calls)
             order.shared[name] = givers.setdefault(same, name)
 
         handles.append(child.register_forward_pre_hook(see, with_kwargs=True))
