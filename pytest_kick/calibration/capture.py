@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -129,7 +129,7 @@ def placed(module: nn.Module, device: torch.device | str) -> Iterator[None]:
     if torch.device(device).type == "cpu":
         yield
         return
-    before = [
+    before: list[tuple[dict[str, Any], str, torch.Tensor]] = [
         (tensors, name, tensor)
         for child in module.modules()
         for tensors in (child._parameters, child._buffers)  # noqa: SLF001 - torch has no public name
