@@ -58,6 +58,8 @@ def test_zeros_that_are_there_count() -> None:
     for level in (0.25, 0.5):
         assert int((sparsegpt(pruned, factor, level).values == 0).sum()) == level * 320
         assert bool(((wanda(pruned, norms, level).values == 0).sum(dim=1) == level * 40).all())
+    one = torch.tensor([[1.0, 0.0, 2.0]])  # the zero goes before the weight without input
+    assert torch.equal(wanda(one, torch.tensor([0.0, 1.0, 1.0]), 0.34).values, one)
     half = wanda(weight, norms, Pattern(keep=2, of=4)).values
     assert torch.equal(sparsegpt(half, factor, Pattern(keep=2, of=4)).values == 0, half == 0)
 
