@@ -28,8 +28,8 @@ class Replay:
     angles, the encoder's last norm, T5's position bias, which each block passes on) costs little. So the model's own forward
     always runs; only `forward` of a block is replaced by one that returns the stored output of the latest block of its chain.
     Nothing is assumed about arguments, and none can be stale: they are made anew in every pass. Whether a model is such a chain is
-    tried out, call by call, on a short sequence; one that is not (outputs of a block that later ones look back at) runs from its
-    beginning every time, which is slower, and right all the same.
+    tried out, call by call, on a short sequence; one that is not (later blocks look back at earlier ones, or write into their
+    input) runs from its beginning every time, which is slower, and right all the same.
 
     Memory: one block's output for every sequence and chain, `n_tokens * width * 4` bytes. Models whose sequences do not fit would
     keep these outputs on disk or on the host, batch by batch; nothing else depends on the number of sequences.
@@ -44,7 +44,6 @@ class Replay:
         self._held: list[dict[str, Any]] = [{} for _ in batches]
         self._index = self._start = self._keep = self._stop = 0
         self._now: dict[str, Any] = {}
-        self._copies: dict[str, Any] = {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -79,7 +78,6 @@ class Replay:
 
     def _run(self, batch: Mapping[str, torch.Tensor], start: int, keep: int, stop: int) -> Any:  # noqa: ANN401 - as above
         self._index, self._start, self._keep, self._stop = 0, start, keep, stop
-        self._copies = {}
         try:
             return self._module(**batch, use_cache=False)
         except _Stop:
@@ -90,10 +88,7 @@ class Replay:
             index = self._index
             self._index += 1
             if index < self._start:
-                # A copy, made once in a pass: the block after it may work in place.
-                if chain not in self._copies:
-                    self._copies[chain] = _copied(self._now[chain])
-                return self._copies[chain]
+                return self._now[chain]
             if index >= self._stop:
                 raise _Stop
             output = forward(*args, **kwargs)
@@ -121,15 +116,3 @@ class Replay:
                 if not torch.equal(whole, given):
                     return False
             return torch.equal(whole, self._run(batch, self.n_calls, 0, end).logits)
-
-
-def _copied(output: Any) -> Any:  # noqa: ANN401 - tensors in tuples, lists, dictionaries
-    if isinstance(output, torch.Tensor):
-        return output.clone()
-    if isinstance(output, tuple) and not hasattr(output, "_fields"):
-        return tuple(_copied(part) for part in output)
-    if isinstance(output, list):
-        return [_copied(part) for part in output]
-    if type(output) is dict:
-        return {key: _copied(part) for key, part in output.items()}
-    return output

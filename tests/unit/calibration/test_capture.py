@@ -232,35 +232,38 @@ def test_experts_get_their_own_tokens(propagate: str) -> None:
 
 
 class Skipping(nn.Module):
-    """A model whose last block looks back at the output of its first: no chain."""
+    """A model whose last block looks back at the output of its first, or whose blocks write into their input: no chain."""
 
-    def __init__(self) -> None:
-        """Make three blocks."""
+    def __init__(self, *, in_place: bool) -> None:
+        """Make four blocks."""
         super().__init__()
         torch.manual_seed(0)
+        self.in_place = in_place
         self.embed = nn.Embedding(60, 8)
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(3))
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(4))
         self.head = nn.Linear(8, 60)
 
     def forward(self, input_ids: torch.Tensor, *, use_cache: bool = False) -> SimpleNamespace:
         """Add the first block's output to the last one's input."""
         del use_cache
-        first = self.layers[0](self.embed(input_ids))
-        second = self.layers[1](first)
-        return SimpleNamespace(logits=self.head(self.layers[2](second + first)))
+        x = first = self.layers[0](self.embed(input_ids))
+        for layer in self.layers[1:3]:
+            x = layer(x.mul_(1.5) if self.in_place else x)
+        return SimpleNamespace(logits=self.head(self.layers[3](x if self.in_place else x + first)))
 
 
-def test_a_model_that_is_no_chain_is_run_whole() -> None:
-    """Where a block looks back past its neighbour, that is noticed, and every matrix sees what a plain pass gives it."""
-    module = Skipping().requires_grad_(requires_grad=False)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_model_that_is_no_chain_is_run_whole(*, in_place: bool) -> None:
+    """Where blocks look back past their neighbours, or write over inputs, every matrix sees what a plain pass gives it all the same."""
+    module = Skipping(in_place=in_place).requires_grad_(requires_grad=False)
     batches = make_batches([Sample(input_ids=tuple(range(5, 15)))] * 2)
     order = observe(module, batches[0])
-    assert order.calls == ["layers.0", "layers.1", "layers.2"]
+    assert order.calls == [f"layers.{number}" for number in range(4)]
     assert not Replay(module, order.calls, batches).is_chain()
     matrices = tuple(m for m in find_matrices(module) if m.module.endswith(".0"))
     seen = compressed(module, batches, matrices, change=True)
     for number, matrix in enumerate(matrices):
-        by_hand = Skipping().requires_grad_(requires_grad=False)
+        by_hand = Skipping(in_place=in_place).requires_grad_(requires_grad=False)
         change_(by_hand, matrices[:number])
         assert torch.equal(seen.of(matrix), inputs_by_hand(by_hand, batches)[matrix.module])
 
