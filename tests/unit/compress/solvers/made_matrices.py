@@ -27,9 +27,9 @@ def made(n_out: int, n_in: int, *, tokens: int = 400, seed: int = 0, dead: tuple
 
 
 def fit(weight: torch.Tensor, bits: int, *, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose scale and zero point of each row."""
+    """Choose scale and zero point of each row; the largest weight lies between two codes, but never in the middle, where rounding ties."""
     if symmetric:
-        scale = weight.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 0.5)
+        scale = weight.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 0.6)
         return scale.clamp(min=1e-20), torch.zeros_like(scale)
     low, high = weight.amin(dim=1, keepdim=True).clamp(max=0), weight.amax(dim=1, keepdim=True).clamp(min=0)
     scale = ((high - low) / (2**bits - 1)).clamp(min=1e-20)

@@ -72,7 +72,7 @@ def test_sparsegpt_is_the_brain_surgeon_block_by_block(n_in: int, block: int, sp
     assert int((got.values == 0).sum()) == int(sparsity * weight.numel() + 1e-9)
 
 
-@pytest.mark.parametrize(("n_in", "keep", "of"), [(40, 2, 4), (WIDE, 1, 2), (WIDE, 4, 8), (47, 2, 4), (45, 1, 3), (90, 10, 40)])
+@pytest.mark.parametrize(("n_in", "keep", "of"), [(40, 2, 4), (WIDE, 1, 2), (WIDE, 4, 8), (47, 2, 4), (WIDE, 1, 3), (90, 10, 40)])
 def test_sparsegpt_is_the_brain_surgeon_group_by_group(n_in: int, keep: int, of: int) -> None:
     """Each row drops the M - N weights of smallest loss of each M columns, chosen when the group is reached."""
     weight, x = made(5, n_in, seed=1)
@@ -92,7 +92,9 @@ def test_sparsegpt_is_the_brain_surgeon_group_by_group(n_in: int, keep: int, of:
 
 @pytest.mark.parametrize("act_order", [False, True], ids=["", "act_order"])
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
-@pytest.mark.parametrize(("n_in", "bits", "group"), [(40, 4, None), (WIDE, 3, None), (WIDE, 4, 64), (45, 8, 16), (45, 2, 20), (48, 6, 48)])
+@pytest.mark.parametrize(
+    ("n_in", "bits", "group"), [(40, 4, None), (WIDE, 3, None), (WIDE, 4, 64), (WIDE, 4, 20), (45, 8, 16), (45, 2, 20), (48, 6, 48)]
+)
 def test_gptq_is_the_brain_surgeon_with_rounding(n_in: int, bits: int, group: int | None, symmetric: bool, act_order: bool) -> None:
     """Each column is rounded in turn, the later ones make up for it, and each group's grid is fitted when it is reached."""
     weight, x = made(5, n_in, seed=2)
@@ -105,7 +107,7 @@ def test_gptq_is_the_brain_surgeon_with_rounding(n_in: int, bits: int, group: in
         if j % (group or n_in) == 0:
             grid.clear()
             for row in w[:, j : j + (group or n_in)]:
-                scale = np.abs(row).max() / (high + 0.5) if symmetric else (max(row.max(), 0) - min(row.min(), 0)) / high
+                scale = np.abs(row).max() / (high + 0.4) if symmetric else (max(row.max(), 0) - min(row.min(), 0)) / high
                 grid.append((scale, 0.0 if symmetric else float(np.rint(-min(row.min(), 0) / scale))))
 
     def fix(row: int, _: int, w: float) -> float:
