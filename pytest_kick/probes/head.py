@@ -37,10 +37,11 @@ class ScoredHead:
         self._module: nn.Module = model.module
         self._head = head
         self._weights: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        self._narrow = head.weight.dtype is torch.bfloat16  # then float32 copies hold bfloat16 values, and products stay exact
+        self._narrow = False  # whether the float32 copies hold bfloat16 values, whose products stay exact
         if type(head) is nn.Linear and type(head.weight) is nn.Parameter and type(head.weight.data) is torch.Tensor:
             # Packed weights keep their own kernel, activations quantized included; their result is lifted to float32.
             self._weights = (head.weight.float(), None if head.bias is None else head.bias.float())
+            self._narrow = head.weight.dtype is torch.bfloat16
         self._buffer = torch.empty(0)
 
     def rows_gone(self) -> torch.Tensor | None:

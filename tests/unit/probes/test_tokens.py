@@ -115,6 +115,27 @@ def test_the_head_leaves_the_precision_of_products_as_it_was(dtype: torch.dtype)
     torch.testing.assert_close(found.double(), exact, rtol=2e-6, atol=2e-6)
 
 
+def test_a_packed_head_computes_by_itself() -> None:
+    """A head whose weight is no tensor any more, as torch's own dynamic int8 leaves it, is called as it is."""
+
+    class Packed(torch.nn.Module):
+        def weight(self) -> torch.Tensor:
+            return torch.zeros(1)
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden[:, :3] * 2
+
+    model = decoder()
+    ids = torch.tensor([[7, 8, 9, 10]])
+    with torch.inference_mode():
+        hidden = model.module.model(ids).last_hidden_state[0]
+        packed = Packed()
+        model.module.lm_head = packed
+        model.module.get_output_embeddings = lambda: packed
+        found, _ = ScoredHead(model).run(torch.tensor([1, 3]), input_ids=ids)
+    torch.testing.assert_close(found, hidden[[1, 3], :3] * 2)
+
+
 def test_a_model_without_a_head_is_refused() -> None:
     """In one line."""
     model = decoder()
