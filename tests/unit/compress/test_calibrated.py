@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from pytest_kick.models.loaded import LoadedModel
 
 MODELS = ("tiny-encoder", "tiny-encoder-decoder", "tiny-decoder")
-FIRST_BLOCK = re.compile(r"(?:bert\.encoder\.layer|encoder\.block|model\.layers)\.0\.")
+# In the decoder of a T5, all that does not see the encoder's states.
+FIRST_BLOCK = re.compile(
+    r"(?:bert\.encoder\.layer|encoder\.block|model\.layers)\.0\.|decoder\.block\.0\.layer\.(?:0\.|1\.EncDecAttention\.q$)"
+)
 WANDA = calibrated.wanda
 DATA = (("source", "statements"), ("count", 48), ("length", 32))
 
