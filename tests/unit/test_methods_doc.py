@@ -38,9 +38,11 @@ def test_a_row_is_right(info: MethodInfo) -> None:
             assert all(toml(value) in params for value in values)
 
 
-def test_the_example_reads(tmp_path: Path) -> None:
-    """The example is a suite of as many cells as its lists make."""
-    (example,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
-    path = tmp_path / "example.toml"
-    path.write_text(example, encoding="utf-8")
-    assert len(read_suite(path).cases) == 1 + 2 * 3 * 2 + 2 + 1
+def test_the_examples_read(tmp_path: Path) -> None:
+    """Each example is a suite of as many cells as its lists make, one more per model for the dense one."""
+    sizes = []
+    for number, example in enumerate(re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)):
+        path = tmp_path / f"example{number}.toml"
+        path.write_text(example, encoding="utf-8")
+        sizes.append(len(read_suite(path).cases))
+    assert sizes == [1 + 2 * 3 * 2 + 2 + 1, 3 * (1 + 3 + 2 * 2)]
