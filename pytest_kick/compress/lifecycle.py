@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -56,7 +56,7 @@ class _Cell:
         formats: likewise.
         packed: likewise.
         mask_bits: name of a matrix -> bits that say where its zeros are.
-        inputs: step -> its calibration data, for calibrated ones.
+        inputs: number of a step, from 1 -> its calibration data, for calibrated ones.
     """
 
     model: LoadedModel
@@ -66,7 +66,7 @@ class _Cell:
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     mask_bits: dict[str, int] = field(default_factory=dict)
-    inputs: dict[CompressionStep, Inputs] = field(default_factory=dict)
+    inputs: dict[int, Inputs] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -130,21 +130,21 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
         raise CompressionError(msg)
 
 
-def _inputs(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None) -> dict[CompressionStep, Inputs]:
+def _inputs(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None) -> dict[int, Inputs]:
     """Return the data of the calibrated steps, taken before any step: the dense model may have to draw them."""
     found = {}
-    for number, step in enumerate(spec.steps):
+    for number, step in enumerate(spec.steps, 1):
         if METHODS.get(step.method, step.id).calibrated:
             if calibrator is None:
                 msg = f"{step.id}: calibration: got no calibrator, expected one for a calibrated method. Give compress_() one."
                 raise CompressionError(msg)
             calibration = calibration_of(step)
-            found[step] = Inputs(
+            found[number] = Inputs(
                 model=model,
                 data=calibrator.data(model, calibration),
                 propagate=calibration.propagate,
                 calibrator=calibrator,
-                after="+".join(earlier.id for earlier in spec.steps[:number]),
+                after="+".join(earlier.id for earlier in spec.steps[: number - 1]),
             )
     return found
 
@@ -169,7 +169,7 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     if info.level == "sparsity":
         check_level(targets, step)
     formats = dict(cell.formats)
-    inputs = cell.inputs.get(step)
+    inputs = cell.inputs.get(place[0])
     _call(load_target(info.target), targets, step, *([inputs] if inputs else []))
     for item in targets.items:
         write_back(cell.model.module, item)
@@ -179,7 +179,8 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
         if count.rewritten and cell.formats.get(name) is formats.get(name):
             cell.formats.pop(name, None)
     check_chain(step, place, counts)
-    return _report(cell, step, targets, tuple(counts.values()), (*notes, *more, *(inputs.notes if inputs else ())))
+    report = _report(cell, step, targets, tuple(counts.values()), (*notes, *more))
+    return report if inputs is None else replace(report, calibration=inputs.data.hash, notes=(*report.notes, *inputs.notes))
 
 
 def _notes(model: LoadedModel, chosen: tuple[Matrix, ...]) -> tuple[str, ...]:
@@ -250,7 +251,6 @@ def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[
         asked=step.level,
         achieved=zeros / base if pruning else float(max(_width(cell, item.matrix.name) for item in targets.items)),
         bits_per_weight=_bits(cell, targets, counts) / targets.n,
-        calibration=cell.inputs[step].data.hash if step in cell.inputs else "",
         notes=notes,
     )
 

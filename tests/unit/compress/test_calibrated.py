@@ -181,6 +181,19 @@ def test_the_data_are_told_apart(decoder: LoadedModel, cache: Path) -> None:
     assert same == first != compress(decoder, cache, other).steps[0].calibration
 
 
+def test_a_step_that_comes_twice_sees_each_time_what_stands(decoder: LoadedModel, cache: Path) -> None:
+    """With dense passes on disk, the second one is of the model as the first two steps left it."""
+    again = step("gptq", 8, scope="attention", propagate="dense")
+    between = CompressionStep(method="l1_global", scope="ffn", level=0.5)
+    compress(decoder, cache, again, between, step("sparsegpt", 0.5, scope="attention", propagate="dense"), again)
+    twice = weights(decoder)
+    decoder.fresh_()
+    apart = cache / "apart"
+    compress(decoder, apart, again, between, step("sparsegpt", 0.5, scope="attention", propagate="dense"), again)
+    assert all(torch.equal(value, twice[name]) for name, value in weights(decoder).items())
+    assert len(list((apart / "calibration").glob("*/"))) == 3
+
+
 def test_without_a_calibrator(decoder: LoadedModel) -> None:
     """A calibrated method says what it lacks."""
     with pytest.raises(CompressionError, match=r"calibration: got no calibrator, expected one .*\.$"):
