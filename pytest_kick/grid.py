@@ -156,6 +156,8 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
     words = dict(info.words).get(key, ())
     if isinstance(value, str) and value in words:
         return value
+    if type(value) is int and isinstance(default, float):
+        value = float(value)
     right = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
     if not right or (choices is not None and value not in choices):
         expected = f"one of {', '.join(map(str, choices))}" if choices else " or ".join([_TYPES[type(default)], *map(repr, words)])
@@ -166,8 +168,9 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
     if isinstance(value, str) and not is_name(value):
         msg = f"{where}: {key}: got {value!r}, expected {NAME_RULE}. Correct it."
         raise SuiteError(msg)
-    if isinstance(value, int | float) and not 0 <= value < math.inf:
-        msg = f"{where}: {key}: got {value!r}, expected 0 or more. Correct it."
+    least = dict(info.least).get(key, 0)
+    if isinstance(value, int | float) and not least <= value < math.inf:
+        msg = f"{where}: {key}: got {value!r}, expected {least} or more. Correct it."
         raise SuiteError(msg)
     return value
 

@@ -16,6 +16,7 @@ CALIBRATION: tuple[tuple[str, Scalar], ...] = (
     ("propagate", "compressed"),
 )
 """Parameters of every calibrated method, as study B has them by default; see `spec.Calibration`."""
+CALIBRATION_LEAST = (("count", 1), ("length", 8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class MethodInfo:
         params: names of the further parameters, each with its default, in the order in which ids print them.
         choices: for a parameter with a closed set of values, those values.
         words: for a parameter that is a number, the words it takes besides.
+        least: for a number, its least value where that is not 0.
         levels_of: for a parameter whose values go with one level each, (parameter, value, level) of all of them.
         float32_only: it runs its cell, and the dense comparison of that cell, in float32.
         packs: it replaces the weights by another layout, so nothing can be applied after it in a chain.
@@ -48,6 +50,7 @@ class MethodInfo:
     params: tuple[tuple[str, Scalar], ...] = ()
     choices: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
     words: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    least: tuple[tuple[str, int], ...] = ()
     levels_of: tuple[tuple[str, Scalar, int], ...] = ()
     float32_only: bool = False
     packs: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_kick.infos import CALIBRATION, MethodInfo
+from pytest_kick.infos import CALIBRATION, CALIBRATION_LEAST, MethodInfo
 
 _OF = ("sparsity_of", "scope")
 _OF_CHOICES = ("sparsity_of", ("scope", "model", "attention"))
@@ -92,6 +92,7 @@ BUILTIN_METHODS = (
         summary="zero the weights of smallest magnitude x norm of their input, row by row (calibrated)",
         params=(_PATTERN, *CALIBRATION),
         choices=_CALIBRATION_CHOICES,
+        least=CALIBRATION_LEAST,
         calibrated=True,
     ),
     MethodInfo(
@@ -101,6 +102,7 @@ BUILTIN_METHODS = (
         summary="zero the weights that cost least, and let the others make up for them (calibrated)",
         params=(_PATTERN, ("block", 128), ("damping", 0.01), *CALIBRATION),
         choices=_CALIBRATION_CHOICES,
+        least=(("block", 1), *CALIBRATION_LEAST),
         calibrated=True,
         compensates=True,
     ),
@@ -112,6 +114,7 @@ BUILTIN_METHODS = (
         bits=(2, 3, 4, 6, 8),
         params=(("group", 64), ("symmetric", True), ("act_order", False), ("damping", 0.01), *CALIBRATION),
         choices=_CALIBRATION_CHOICES,
+        least=CALIBRATION_LEAST,
         calibrated=True,
     ),
 )

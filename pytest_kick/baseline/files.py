@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,12 @@ def replace_all(files: Sequence[tuple[Path, bytes]]) -> None:
         files: path and content of each; directories are made as needed.
 
     Raises:
-        OSError: a directory cannot be written to, or the disk is full.
+        OSError: a directory cannot be written to, a path is a device or a pipe, or the disk is full.
     """
+    files = [(path.resolve(), data) for path, data in files]  # a link stays a link to the new file
+    for path, _ in files:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "no regular file", str(path))  # renaming onto a device would remove it
     staged: list[tuple[Path, Path]] = []
     try:
         for index, (path, data) in enumerate(files):

@@ -59,7 +59,7 @@ def check_directory(directory: Path, where: str, *, family: str, allow_pickle: b
     tokenizer_config = directory / "tokenizer_config.json"
     settings = _json(tokenizer_config, where) if tokenizer_config.is_file() else {}
     if ("auto_map" in config or "auto_map" in settings) and not trust_remote_code:
-        msg = f"{where}: config: got auto_map, expected no code in the model directory. Allow it by trust_remote_code."
+        msg = f"{where}: config: got auto_map, expected no code in the model directory. Allow it by --kick-trust-remote-code."
         raise ModelError(msg)
     if "quantization_config" in config:
         msg = f"{where}: config: got quantization_config, expected dense weights. Use the unquantized checkpoint."

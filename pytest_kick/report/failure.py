@@ -68,8 +68,8 @@ def _check_lines(check: Check, verdict: Verdict) -> list[str]:
     """Return dense, now, interval and budget; then the flips."""
     record = verdict.retention(check.probe, check.metric)
     assert record is not None
-    two_sided = 100 * (2 * verdict.confidence - 1)
-    found = f"{check.kind} {fraction(check.estimate)}, {two_sided:.0f}% interval {interval(check.low, check.high)}"
+    two_sided = round(100 * (2 * verdict.confidence - 1), 6)
+    found = f"{check.kind} {fraction(check.estimate)}, {two_sided:g}% interval {interval(check.low, check.high)}"
     limit = f"{_LIMITS[check.kind]} {fraction(check.limit)}"
     more = "" if check.n_more is None else f" ({count(check.n_more)} more examples like these would decide)"
     changed = "" if record.changed is None else f", {count(record.changed)} wrong ones answered otherwise"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("pass", "fail", "inconclusive", "error")
 _NOT_COMPRESSION = ("load", "evaluate")
+_PATTERN = "pattern-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,19 @@ def rows_from(
 def cell_parts(cell: str) -> tuple[str, str, str]:
     """Split the id of a cell into what the columns method, scope and level show.
 
-    Steps of a chain are joined by `+`; a scope or level that all steps share stands once; parameters follow the method.
+    Steps of a chain are joined by `+`; a scope or level that all steps share stands once; parameters follow the method, but a pattern
+    is a level: `2:4`.
     """
     steps = [step.split("--") for step in cell.split("+")]
-    methods = ["/".join([step[0], *step[3:]]) for step in steps]
-    scopes, levels = ([step[index] for step in steps if len(step) > index] for index in (1, 2))
+    methods = ["/".join([step[0], *(param for param in step[3:] if not param.startswith(_PATTERN))]) for step in steps]
+    scopes = [step[1] for step in steps if len(step) > 1]
+    levels = [_level(step) for step in steps if len(step) > len(("method", "scope"))]
     return "+".join(methods), _once(scopes), _once(levels)
+
+
+def _level(step: Sequence[str]) -> str:
+    pattern = next((param.removeprefix(_PATTERN) for param in step[3:] if param.startswith(_PATTERN)), "")
+    return pattern.replace("of", ":") or step[2]
 
 
 def summary_line(outcomes: Sequence[str], notes: Sequence[str] = ()) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_kick.report.brief import cut_in_the_middle, without_shared
 from pytest_kick.report.numbers import NONE, count, flow, fraction, interval, seconds
 from pytest_kick.verdict import CHANGED, FORGOT, IMPROVED, INCONCLUSIVE, NEW, REGRESSED, RETAINED, UNCHANGED
 
@@ -65,7 +66,7 @@ class _Layout:
         """Return texts cut and padded to their columns."""
         padded = []
         for text, column, width in zip(texts, self.columns, self.widths, strict=True):
-            shown = text if len(text) <= width else text[: max(0, width - len(_CUT))] + _CUT[:width]
+            shown = cut_in_the_middle(text, width, _CUT)
             padded.append(shown.rjust(width) if column.right else shown.ljust(width))
         return padded
 
@@ -126,9 +127,10 @@ def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = N
     if not rows:
         return []
     paint = paint or (lambda text, _: text)
-    rows = _marked(rows)
+    whole, brief = _marked(rows), _marked(without_shared(rows))
     probes = {(row.probe, row.metric) for row in rows if row.probe}
-    layout = _fitting(rows, width, several=len(probes) > 1)
+    layout = _fitting(whole, brief, width, several=len(probes) > 1)
+    rows = brief if layout.short else whole
     lines = [paint(_clip(_INDENT + layout.gap.join(layout.cells(_headings(layout))), width).rstrip(), "dim")]
     for model in dict.fromkeys(row.model for row in rows):
         group = [row for row in rows if row.model == model]
@@ -137,11 +139,12 @@ def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = N
     return lines
 
 
-def _fitting(rows: Sequence[Row], width: int, *, several: bool) -> _Layout:
+def _fitting(whole: Sequence[Row], brief: Sequence[Row], width: int, *, several: bool) -> _Layout:
     """Return the richest layout that fits, names cut where none does."""
     last = None
     for dropped, short, gap in _LADDER:
         columns = [c for c in _COLUMNS if c.name not in dropped and (several or c.name != "probe")]
+        rows = brief if short else whole
         measured = [row for row in rows if not row.error]
         kept = tuple(c for c in columns if c in _NAMES or any(c.show(row).strip(NONE) for row in measured))
         last = _layout(rows, kept, gap, short=short)

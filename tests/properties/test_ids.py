@@ -51,7 +51,11 @@ def values_of(info: MethodInfo, key: str, default: Scalar) -> st.SearchStrategy[
     choices, words = dict(info.choices).get(key), dict(info.words).get(key)
     if choices:
         return st.sampled_from(choices)
-    kinds: dict[type, st.SearchStrategy[Any]] = {bool: st.booleans(), int: st.integers(0, 10**6), float: fractions}
+    kinds: dict[type, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: st.integers(dict(info.least).get(key, 0), 10**6),
+        float: fractions,
+    }
     numbers = kinds[type(default)]
     return numbers | st.sampled_from(words) if words else numbers
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from made_measurements import DENSE, L1, make_examples, make_measurement, make_score
 
 from pytest_kick.baseline import BaselineStore, build_fingerprint, check_fresh, differences, examples_digest
+from pytest_kick.baseline.files import replace_all
 from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError
 from pytest_kick.result import Examples
 from pytest_kick.spec import CompressionSpec, CompressionStep
@@ -442,3 +443,17 @@ def test_a_sample_is_compared_example_by_example(store: BaselineStore) -> None:
     missing = make_measurement(scores=(make_score(sample, probe="mmlu"),))
     assert "mmlu.version: (none) -> 1" in stale(store, missing, sampled=True)
     assert "weights" in stale(store, make_measurement(scores=(make_score(sample),), weights="c" * 64), sampled=True)
+
+
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    """A path that is no regular file is refused, and a link goes on pointing to what is written."""
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    with pytest.raises(OSError, match="no regular file"):
+        replace_all([(target, b"new"), (pipe, b"new")])
+    assert pipe.is_fifo()
+    assert not target.exists()
+    replace_all([(link, b"new")])
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"

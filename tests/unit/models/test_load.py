@@ -137,7 +137,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "larger tokenizer": (larger_tokenizer, r"tokenizer: got token ids up to 65, expected ids below the 40 rows of the embedding"),
     "no tokenizer": (no_tokenizer, r"tokenizer: got none in .*, expected tokenizer.json or the like"),
     "broken tokenizer": (lambda d: (d / "tokenizer.json").write_text("{"), r"tokenizer: got .*, expected one that transformers reads"),
-    "code": (lambda d: edit_config(d, auto_map={"AutoConfig": "x.Y"}), r"config: got auto_map, expected no code .* trust_remote_code"),
+    "code": (
+        lambda d: edit_config(d, auto_map={"AutoConfig": "x.Y"}),
+        r"config: got auto_map, expected no code .* --kick-trust-remote-code\.",
+    ),
     "quantized": (lambda d: edit_config(d, quantization_config={}), r"config: got quantization_config, expected dense weights"),
     "no config": (lambda d: (d / "config.json").unlink(), r"config.json: got no such file in .*, expected a model directory"),
     "binary config": (lambda d: (d / "config.json").write_bytes(b"\xff\x00"), r"config.json: got UnicodeDecodeError .*, expected JSON"),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_kick.report import Row, rows_from, table_lines
+from pytest_kick.report.brief import cut_in_the_middle
 
 ROW = Row(
     model="smollm2-135m",
@@ -97,6 +98,38 @@ def test_names_are_cut_last(width: int) -> None:
     head, *lines = table_lines([ROW, CHAIN, LONG], width=width)
     cut = any(".." in line for line in lines[1:])
     assert not (cut and ("cmp" in head or "compress" in head))
+
+
+def test_cells_that_differ_in_a_parameter_differ_at_80() -> None:
+    """What all cells of a method share goes first, then the middle of its name; a pattern stands as a level."""
+    data = "--source-statements--count-256--length-32"
+    cells = [
+        f"wanda--overall--s0.5{data}",
+        f"wanda--overall--s0.5--pattern-2of4{data}",
+        f"wanda--overall--s0.5{data}--propagate-dense",
+        f"gptq--overall--b4{data}",
+        f"gptq--overall--b4--act_order-True{data}",
+        "cast--overall--b8--format-fp8_e4m3",
+        "cast--overall--b8--format-fp8_e5m2",
+        "rtn--overall--b4",
+        "rtn--overall--b4--group-tensor",
+        f"sparsegpt--overall--s0.5--pattern-2of4{data}+gptq--overall--b4{data}",
+    ]
+    rows = [replace(rows_from("m", cell, error="x")[0], error="", word="CHANGED", retention=0.5, low=0.4, high=0.6) for cell in cells]
+    lines = [line.split("CHANGED")[0] for line in table_lines(rows, width=80)[2:]]
+    assert len({line for line in lines}) == len(cells)
+    assert "2:4" in lines[1]
+    assert not any("256" in line for line in lines)
+
+
+def test_a_name_is_cut_in_its_middle() -> None:
+    """Both ends stay, and the width is kept."""
+    assert [cut_in_the_middle("cast/format-fp8_e4m3", width, "..") for width in (20, 11, 3, 1)] == [
+        "cast/format-fp8_e4m3",
+        "cast/..e4m3",
+        "c..",
+        ".",
+    ]
 
 
 def test_rows_of_a_model_stand_under_one_heading() -> None:
