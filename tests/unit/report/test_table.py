@@ -117,7 +117,7 @@ def test_cells_that_differ_in_a_parameter_differ_at_80() -> None:
     ]
     rows = [replace(rows_from("m", cell, error="x")[0], error="", word="CHANGED", retention=0.5, low=0.4, high=0.6) for cell in cells]
     lines = [line.split("CHANGED")[0] for line in table_lines(rows, width=80)[2:]]
-    assert len({line for line in lines}) == len(cells)
+    assert len(set(lines)) == len(cells)
     assert "2:4" in lines[1]
     assert not any("256" in line for line in lines)
 
