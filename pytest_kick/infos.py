@@ -16,7 +16,10 @@ CALIBRATION: tuple[tuple[str, Scalar], ...] = (
     ("propagate", "compressed"),
 )
 """Parameters of every calibrated method, as study B has them by default; see `spec.Calibration`."""
-CALIBRATION_LEAST = (("count", 1), ("length", 8))
+CALIBRATION_SOURCES = ("shipped", "statements", "model")
+MIN_CALIBRATION_LENGTH = 8
+"""Tokens: fewer leave nothing to mask between the special ones."""
+CALIBRATION_LEAST = (("count", 1), ("length", MIN_CALIBRATION_LENGTH))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

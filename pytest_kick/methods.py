@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pytest_kick.infos import CALIBRATION, CALIBRATION_LEAST, MethodInfo
+from pytest_kick.infos import CALIBRATION, CALIBRATION_LEAST, CALIBRATION_SOURCES, MethodInfo
 
 _OF = ("sparsity_of", "scope")
 _OF_CHOICES = ("sparsity_of", ("scope", "model", "attention"))
 _DIM_CHOICES = ("dim", ("rows", "columns"))
 _FLOATS = (("bf16", 16), ("fp16", 16), ("fp8_e4m3", 8), ("fp8_e5m2", 8))
 _PATTERN = ("pattern", "")
-_CALIBRATION_CHOICES = (("source", ("shipped", "statements", "model")), ("propagate", ("compressed", "dense")))
+_CALIBRATION_CHOICES = (("source", CALIBRATION_SOURCES), ("propagate", ("compressed", "dense")))
 
 BUILTIN_METHODS = (
     MethodInfo(

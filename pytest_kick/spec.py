@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from pytest_kick.errors import SuiteError
-from pytest_kick.infos import FAMILIES, Scalar
+from pytest_kick.infos import CALIBRATION_SOURCES, FAMILIES, MIN_CALIBRATION_LENGTH, Scalar
 from pytest_kick.registry import METHODS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
@@ -40,10 +40,6 @@ SCOPES = (
     "ffn_like_attention",
 )
 
-
-CALIBRATION_SOURCES = ("shipped", "statements", "model")
-MIN_CALIBRATION_LENGTH = 8
-"""Tokens: fewer leave nothing to mask between the special ones."""
 
 NAME_RULE = f"at most {MAX_NAME} letters, digits, '.', '_' and single '-', a letter or digit first"
 
@@ -197,21 +193,6 @@ class Calibration:
         if self.propagate not in {"compressed", "dense"}:
             msg = f"calibration: propagate: got {self.propagate!r}, expected compressed or dense. Correct it."
             raise SuiteError(msg)
-
-    @property
-    def id(self) -> str:
-        """Return what differs from the defaults as an id prints it, `source-model--count-32`; "" where nothing does.
-
-        A file is named by its stem, not by its place: the hash of the tokens, in the fingerprint, tells two of one name apart.
-        """
-        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
-        return "--".join(f"{name}-{_source_slug(value)}" for name, (value, default) in values.items() if value != default)
-
-
-def _source_slug(value: object) -> str:
-    kind, _, rest = str(value).partition(":")
-    text = PurePath(rest).stem if kind == "path" else rest or kind
-    return re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "_", text)).strip("-") or "_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from pytest_kick.registry import METHODS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_kick.infos import Scalar
     from pytest_kick.result import Examples, ProbeScore
     from pytest_kick.spec import CompressionSpec, CompressionStep
 
@@ -62,15 +61,7 @@ def build_fingerprint(
     Returns:
         `{"blocking": {field: value}, "noted": {field: value}}`.
     """
-    steps = [
-        {
-            "method": step.method,
-            "scope": step.scope,
-            "level": step.level,
-            "params": {name: value for name, value in _params(step).items() if value != ""},  # "" is a parameter not given
-        }
-        for step in compression.steps
-    ]
+    steps = [_asked(step) for step in compression.steps]
     blocking: dict[str, Any] = {"weights": weights, "architecture": architecture, "tokenizer": tokenizer, "compression": steps}
     if calibration:
         blocking["calibration"] = list(calibration)
@@ -81,8 +72,11 @@ def build_fingerprint(
     return fingerprint
 
 
-def _params(step: CompressionStep) -> dict[str, Scalar]:
-    return dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params)
+def _asked(step: CompressionStep) -> dict[str, Any]:
+    """Return a step as the fingerprint holds it, without parameters that are not given ("")."""
+    params = dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params)
+    given = {name: value for name, value in params.items() if value != ""}
+    return {"method": step.method, "scope": step.scope, "level": step.level, "params": given}
 
 
 def examples_digest(examples: Examples) -> str:

@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from collections import Counter
+from dataclasses import asdict
 from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pytest_kick.calibration.draw import draw
 from pytest_kick.calibration.prepare import max_length
 from pytest_kick.errors import CalibrationError, SuiteError
 from pytest_kick.facts import load_facts, shipped_facts
+from pytest_kick.infos import CALIBRATION
 from pytest_kick.spec import Calibration
 
 if TYPE_CHECKING:
@@ -292,9 +294,6 @@ def test_settings_are_checked(field: str, value: Any) -> None:
         Calibration(**{field: value})
 
 
-def test_the_id_names_what_differs() -> None:
-    """The id is empty for the defaults, and otherwise names each field that differs, files by their stems."""
-    assert Calibration().id == ""
-    assert Calibration(count=32, propagate="dense").id == "count-32--propagate-dense"
-    assert Calibration(source="path:/some/where/my--text file.jsonl").id == "source-my-text_file"
-    assert Calibration(source="datasets:org/set#raw@test").id == "source-org_set_raw_test"
+def test_methods_have_the_defaults_of_the_settings() -> None:
+    """What a suite leaves out is what `Calibration` says."""
+    assert dict(CALIBRATION) == asdict(Calibration())
