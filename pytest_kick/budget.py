@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
+from pytest_kick.infos import LEVELS
 from pytest_kick.registry import PROBES, did_you_mean
 from pytest_kick.spec import Budget, Case, CompressionSpec, ModelSpec
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = ("retention", "drop", "flips")
 _NAMES = ("model", "family", "method", "scope", "cell")
-_NUMBERS = ("sparsity", "bits")
+_NUMBERS = tuple(kind for kind in LEVELS if kind != "name")
 _MATCH = (*_NAMES, *_NUMBERS)
 _CELL_WEIGHT = 4
 _MAX_RETENTION = 1.5
@@ -170,8 +171,7 @@ def _facts(model: ModelSpec, spec: CompressionSpec) -> Mapping[str, tuple[Any, .
         "family": (model.family,),
         "method": ("+".join(step.method for step in spec.steps),),
         "scope": ("+".join(dict.fromkeys(step.scope for step in spec.steps)),),
-        "sparsity": tuple(step.level for step in spec.steps if step.kind == "sparsity"),
-        "bits": tuple(step.level for step in spec.steps if step.kind == "bits"),
+        **{kind: tuple(step.level for step in spec.steps if step.kind == kind) for kind in _NUMBERS},
         "cell": (spec.id,),
     }
 

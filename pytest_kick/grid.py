@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
+from pytest_kick.infos import LEVELS
 from pytest_kick.registry import METHODS, did_you_mean
 from pytest_kick.spec import NAME_RULE, SCOPES, CompressionSpec, CompressionStep, is_name, is_scope_pattern
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
     from pytest_kick.infos import MethodInfo, Scalar
 
-_STEP_KEYS = frozenset({"method", "scope", "sparsity", "bits"})
+_NUMBERED = tuple(kind for kind in LEVELS if kind != "name")
+_STEP_KEYS = frozenset({"method", "scope", *_NUMBERED})
 _MAX_LEVELS = 1000
 _MAX_PATTERN = 64
+_Level = tuple[str, float, "tuple[tuple[str, Scalar], ...]"]  # its kind where not the method's first, its number, its own parameters
 _TYPES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -97,33 +100,33 @@ def _steps_of(where: str, info: MethodInfo, table: Mapping[str, Any], shared_sco
             msg = f"{where}: {key}: got [], expected at least one value. Add one, or remove the key."
             raise SuiteError(msg)
     scopes = [_scope(where, scope) for scope in as_list(table.get("scope", "overall" if shared_scope is None else shared_scope))]
-    levels = _patterns(where, info, table) if "pattern" in table else [(level, ()) for level in _levels(where, info, table)]
+    levels = _patterns(where, info, table) if "pattern" in table else _levels(where, info, table)
     grid: list[list[tuple[str, Scalar]]] = [
         [(key, _param(where, info, key, value)) for value in as_list(table[key])] for key in params if key in table and key != "pattern"
     ]
     steps = []
-    for scope, (level, pattern) in itertools.product(scopes, levels):
+    for scope, (unit, level, pattern) in itertools.product(scopes, levels):
         for chosen in itertools.product(*grid):
             _check_level_of(where, info, params | dict(chosen), level)
             kept = tuple((key, value) for key, value in chosen if value != params[key])
-            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=(*pattern, *kept)))
+            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=(*pattern, *kept), unit=unit))
     return steps
 
 
-def _patterns(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[tuple[float, tuple[tuple[str, Scalar], ...]]]:
+def _patterns(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[_Level]:
     """Return the sparsity of each N:M pattern of a table, and the parameter that names it."""
     if info.level in table:
         msg = (
             f"{where}: pattern: got {table['pattern']!r} beside `{info.level}`, expected one of the two: N:M says how many go. Remove one."
         )
         raise SuiteError(msg)
-    found: list[tuple[float, tuple[tuple[str, Scalar], ...]]] = []
+    found: list[_Level] = []
     for value in as_list(table["pattern"]):
         keep, _, of = value.partition(":") if isinstance(value, str) else ("", "", "")
         if not (keep.isdecimal() and of.isdecimal() and 0 < int(keep) < int(of) <= _MAX_PATTERN):
             msg = f"{where}: pattern: got {value!r}, expected 'N:M' with 0 < N < M <= {_MAX_PATTERN}, N of each M kept. Correct it."
             raise SuiteError(msg)
-        found.append((1 - int(keep) / int(of), (("pattern", f"{int(keep)}of{int(of)}"),)))
+        found.append(("", 1 - int(keep) / int(of), (("pattern", f"{int(keep)}of{int(of)}"),)))
     return found
 
 
@@ -175,14 +178,17 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
     return value
 
 
-def _levels(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[float]:
-    other = "bits" if info.level == "sparsity" else "sparsity"
-    if other in table or (info.level not in table and len(info.bits) != 1):
-        msg = f"{where}: {info.name}: got {sorted(table)}, expected `{info.level}` as its level. Correct it."
+def _levels(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[_Level]:
+    given, able = [kind for kind in _NUMBERED if kind in table], (info.level, *info.also)
+    optional = info.level == "name" or len(info.bits) == 1
+    if not set(given) <= set(able) or len(given) > 1 or not (given or optional):
+        wanted = "no level" if info.level == "name" else f"{' or '.join(f'`{kind}`' for kind in able)} as its level"
+        msg = f"{where}: {info.name}: got {sorted(table)}, expected {wanted}. Correct it."
         raise SuiteError(msg)
-    value = table.get(info.level, list(info.bits))
-    levels = _range(where, info.level, value) if isinstance(value, dict) else as_list(value)
-    return [_level(where, info, level) for level in levels]
+    kind = given[0] if given else info.level
+    value = table.get(kind, list(info.bits) or [0])
+    levels = _range(where, kind, value) if isinstance(value, dict) else as_list(value)
+    return [("" if kind == info.level else kind, _level(where, info, kind, level), ()) for level in levels]
 
 
 def _range(where: str, field: str, table: Mapping[str, Any]) -> list[float]:
@@ -203,8 +209,14 @@ def _range(where: str, field: str, table: Mapping[str, Any]) -> list[float]:
     return [float(first + i * step) for i in range(int((last - first) / step) + 1)]
 
 
-def _level(where: str, info: MethodInfo, level: object) -> float:
-    if info.level == "bits":
+def _level(where: str, info: MethodInfo, kind: str, level: object) -> float:
+    if kind in {"rank", "count", "sigma"}:
+        whole = kind != "sigma"
+        if not isinstance(level, int | float) or isinstance(level, bool) or not 0 < level < math.inf or (whole and level % 1):
+            msg = f"{where}: {kind}: got {level!r}, expected {'a whole number from 1' if whole else 'a number above 0'}. Correct it."
+            raise SuiteError(msg)
+        return int(level) if whole else float(level)
+    if kind == "bits":
         if not isinstance(level, int | float) or isinstance(level, bool) or level not in info.bits:
             msg = f"{where}: bits: got {level!r}, expected one of {', '.join(map(str, info.bits))} for {info.name}. Correct it."
             raise SuiteError(msg)

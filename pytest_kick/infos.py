@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
-Level = Literal["sparsity", "bits"]
+Level = Literal["sparsity", "bits", "rank", "count", "sigma", "name"]
+LEVELS = {"sparsity": "s", "bits": "b", "rank": "r", "count": "n", "sigma": "sd", "name": ""}
+"""Kinds of level, as keys of suites, and what ids print before the number: a share in [0, 1); bits in [1, 16]; whole numbers from 1;
+a share above 0; for methods without numbers, the parameter `name` of the step."""
 Scalar = str | int | float | bool
 CALIBRATION: tuple[tuple[str, Scalar], ...] = (
     ("source", "shipped"),
@@ -20,6 +23,7 @@ CALIBRATION_SOURCES = ("shipped", "statements", "model")
 MIN_CALIBRATION_LENGTH = 8
 """Tokens: fewer leave nothing to mask between the special ones."""
 CALIBRATION_LEAST = (("count", 1), ("length", MIN_CALIBRATION_LENGTH))
+CALIBRATION_CHOICES = (("source", CALIBRATION_SOURCES), ("propagate", ("compressed", "dense")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,10 @@ class MethodInfo:
 
     Attributes:
         name: as suites write it.
-        level: what its level means: `sparsity` in [0, 1), or `bits` in [1, 16].
+        level: what its level means, a key of `LEVELS`.
+        also: other kinds of level that a suite may give instead.
+        check: `module:function` that checks what a step of it achieved, a `compress.check.Check`; "" for the checks of pruning by level
+            or of rounding, as `level` says.
         target: `module:function` of the implementation, see `pytest_kick.compress`.
         summary: one line for `kick list methods`.
         families: model families it is defined for.
@@ -50,6 +57,8 @@ class MethodInfo:
     summary: str
     families: tuple[str, ...] = FAMILIES
     bits: tuple[int, ...] = ()
+    also: tuple[Level, ...] = ()
+    check: str = ""
     params: tuple[tuple[str, Scalar], ...] = ()
     choices: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
     words: tuple[tuple[str, tuple[str, ...]], ...] = ()

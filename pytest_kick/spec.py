@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from pytest_kick.errors import SuiteError
-from pytest_kick.infos import CALIBRATION_SOURCES, FAMILIES, MIN_CALIBRATION_LENGTH, Scalar
+from pytest_kick.infos import CALIBRATION_SOURCES, FAMILIES, LEVELS, MIN_CALIBRATION_LENGTH, Scalar
 from pytest_kick.registry import METHODS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
@@ -96,14 +96,16 @@ class CompressionStep:
     Attributes:
         method: a name in `registry.METHODS`.
         scope: a name in `SCOPES`, or module name patterns, comma-separated globs such as `*.q_proj,*.k_proj`.
-        level: a sparsity in [0, 1) or a number of bits, as the method's `level` says.
+        level: a number of the kind that `kind` says; 0 for `name`.
         params: parameters that differ from the method's defaults, in the method's own order.
+        unit: the kind of its level where that is another than the method's first: one of its `also`.
     """
 
     method: str
     scope: str
     level: float
     params: tuple[tuple[str, Scalar], ...] = ()
+    unit: str = ""
 
     def param(self, name: str) -> Scalar:
         """Return the value of a parameter, the method's default where the step names none."""
@@ -119,15 +121,17 @@ class CompressionStep:
 
     @property
     def kind(self) -> str:
-        """Return what the level means: `sparsity` or `bits`."""
-        return METHODS.get(self.method, "step").level
+        """Return what the level means, a key of `infos.LEVELS`."""
+        return self.unit or METHODS.get(self.method, "step").level
 
     @property
     def id(self) -> str:
         """Return `method--scope--level[--param-value...]`."""
-        level = f"b{self.level:g}" if self.kind == "bits" else f"s{float(self.level)!r}"
-        extra = [f"{key}-{value}" for key, value in self.params]
-        return "--".join([self.method, scope_slug(self.scope), level, *extra])
+        kind, level = self.kind, float(self.level)
+        number = repr(level) if kind in {"sparsity", "sigma"} else f"{level:.0f}"
+        shown = str(self.param("name")) if kind == "name" else f"{LEVELS[kind]}{number}"
+        extra = [f"{key}-{value}" for key, value in self.params if (kind, key) != ("name", "name")]
+        return "--".join([self.method, scope_slug(self.scope), shown, *extra])
 
 
 def scope_slug(scope: str) -> str:

@@ -76,7 +76,8 @@ def _asked(step: CompressionStep) -> dict[str, Any]:
     """Return a step as the fingerprint holds it, without parameters that are not given ("")."""
     params = dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params)
     given = {name: value for name, value in params.items() if value != ""}
-    return {"method": step.method, "scope": step.scope, "level": step.level, "params": given}
+    unit = {"unit": step.unit} if step.unit else {}
+    return {"method": step.method, "scope": step.scope, "level": step.level, "params": given, **unit}
 
 
 def examples_digest(examples: Examples) -> str:

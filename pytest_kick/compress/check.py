@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from pytest_kick.compress.prune import asked_zeros
 from pytest_kick.compress.quantize import QMAX, QMIN
 from pytest_kick.compress.rank import Float32, blocks, exact_count
 from pytest_kick.compress.refusal import refuse
-from pytest_kick.registry import METHODS
+from pytest_kick.registry import METHODS, load_target
 
 if TYPE_CHECKING:
     from pytest_kick.compress.targets import Target, Targets
@@ -98,7 +98,27 @@ def check_level(targets: Targets, step: CompressionStep) -> None:
         refuse(step, names, "got a level that is less than one weight or line", "something to remove", "Raise the level")
 
 
-def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[dict[str, Count], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Hold what a check found.
+
+    Attributes:
+        notes: what a reader should know.
+        achieved: the level found, in the unit of the one asked for; None for the share of zeros or the bits of a stored value.
+    """
+
+    notes: tuple[str, ...] = ()
+    achieved: float | None = None
+
+
+class Check(Protocol):
+    """Measure, from the weights, whether a step did what was asked: what `MethodInfo.check` names."""
+
+    def __call__(self, targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], counts: dict[str, Count], /) -> Checked:
+        """Check `targets` against the weights `before` and what changed, by matrix; refuse by `compress.refusal.refuse`."""
+
+
+def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> tuple[dict[str, Count], Checked]:
     """Check one step on the float32 master.
 
     Args:
@@ -107,7 +127,7 @@ def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.
         before: name of a matrix -> `(out, in)` float32 as it was.
 
     Returns:
-        Name of a matrix -> what changed in it, in the order of the model, and notes for the report.
+        Name of a matrix -> what changed in it, in the order of the model, and what the method's check found.
 
     Raises:
         CompressionError: NaN or infinite weights, survivors changed, counts of zeros that are not those asked, weights off their
@@ -116,9 +136,12 @@ def check_step(targets: Targets, step: CompressionStep, before: dict[str, torch.
     counts = {t.matrix.name: count_changes(before[t.matrix.name].numpy().reshape(-1), t.flat()) for t in targets.items}
     broken = [t.matrix.name for t in targets.items if counts[t.matrix.name].rewritten and not np.isfinite(t.flat()).all()]
     refuse(step, broken, "got NaN or infinite weights", "finite ones", "Correct the method, or take a format that holds them")
-    pruning = METHODS.get(step.method, "step").level == "sparsity"
-    notes = _check_pruning(targets, step, before, counts) if pruning else _check_rounding(targets, step, before, counts)
-    return counts, notes
+    info = METHODS.get(step.method, "step")
+    if info.check:
+        check: Check = load_target(info.check)
+        return counts, check(targets, step, before, counts)
+    plain = _check_pruning if info.level == "sparsity" else _check_rounding
+    return counts, Checked(notes=plain(targets, step, before, counts))
 
 
 def check_chain(step: CompressionStep, place: tuple[int, int], counts: dict[str, Count]) -> None:

@@ -59,7 +59,7 @@ def check_formats(targets: Targets, step: CompressionStep, before: Mapping[str, 
 
 def _fault(weight: torch.Tensor, before: torch.Tensor, found: Format | None, step: CompressionStep) -> str:
     """Return which of `_FAULTS` a matrix has, or ""."""
-    if found is None or not _asked(found, step, (weight.shape[0], weight.shape[1])):
+    if not isinstance(found, Grid | Float) or not _asked(found, step, (weight.shape[0], weight.shape[1])):
         return "format"
     fault = _off_grid(weight, found) if isinstance(found, Grid) else _off_float(weight, found)
     # What lay on the grid before keeps it, and may have lost its extremes to pruning.
@@ -70,7 +70,7 @@ def _fault(weight: torch.Tensor, before: torch.Tensor, found: Format | None, ste
     return _grid_moved(weight, before, found)
 
 
-def _asked(found: Format, step: CompressionStep, shape: tuple[int, int]) -> bool:
+def _asked(found: Grid | Float, step: CompressionStep, shape: tuple[int, int]) -> bool:
     """Say whether a record is of the width, the groups and the kind that the step asks for."""
     params = dict(METHODS.get(step.method, "step").params) | dict(step.params)
     if found.bits != step.level:

@@ -7,6 +7,7 @@ step and, where asymmetric, 16 per zero point (4 bits in asymmetric groups of 12
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -121,4 +122,20 @@ class Float:
         return (weight / self.scale).clamp_(-top, top).to(kind).float().mul_(self.scale)
 
 
-Format = Grid | Float
+class Format(Protocol):
+    """Describe what quantizers and factorizations enter in `Targets.formats`, besides `Grid` and `Float`.
+
+    A weight costs `bits`, and the whole matrix `side_bits` beside them. A method whose matrices are in a format of its own names its
+    own check in the table of methods.
+    """
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a stored value; 0 where only `side_bits` count."""
+
+    @property
+    def side_bits(self) -> int:
+        """Return the bits that a matrix takes besides."""
+
+    def holds(self, weight: torch.Tensor) -> bool:
+        """Return whether a matrix `(out, in)` is in this format, bit for bit."""

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from pytest_kick.compress import int8
-from pytest_kick.compress.check import STRUCTURED, Count, check_chain, check_level, check_step
+from pytest_kick.compress.check import STRUCTURED, Checked, Count, check_chain, check_level, check_step
 from pytest_kick.compress.inputs import Calibrator, Inputs, calibration_of
 from pytest_kick.compress.outside import Outside
-from pytest_kick.compress.targets import Target, Targets, write_back
+from pytest_kick.compress.targets import PreHook, Target, Targets, write_back
 from pytest_kick.errors import CompressionError, KickError
 from pytest_kick.models.scopes import Matrix, body_size, find_matrices, select
 from pytest_kick.registry import METHODS, load_target
@@ -39,6 +39,7 @@ class _Pending:
     spec: CompressionSpec
     int8: tuple[int8.Packed, ...]
     modules: dict[str, nn.Module]
+    hooks: dict[str, PreHook]
 
 
 _PENDING: WeakKeyDictionary[LoadedModel, _Pending] = WeakKeyDictionary()
@@ -55,6 +56,7 @@ class _Cell:
         grids: as in `Targets`.
         formats: likewise.
         packed: likewise.
+        hooks: likewise.
         mask_bits: name of a matrix -> bits that say where its zeros are.
         inputs: number of a step, from 1 -> its calibration data, for calibrated ones.
     """
@@ -65,6 +67,7 @@ class _Cell:
     grids: dict[str, torch.Tensor] = field(default_factory=dict)
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
+    hooks: dict[str, PreHook] = field(default_factory=dict)
     mask_bits: dict[str, int] = field(default_factory=dict)
     inputs: dict[int, Inputs] = field(default_factory=dict)
 
@@ -91,13 +94,13 @@ def compress_(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator 
     reports = tuple(_run(cell, step, (number, len(spec.steps))) for number, step in enumerate(spec.steps, 1))
     grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
     packed = int8.pack(model.module, cell.matrices, grids)
-    _PENDING[model] = _Pending(spec=spec, int8=packed, modules=cell.packed)
+    _PENDING[model] = _Pending(spec=spec, int8=packed, modules=cell.packed, hooks=cell.hooks)
     return CompressionReport(steps=reports, n_body=body_size(cell.matrices), n_total=model.n_total)
 
 
 @torch.no_grad()
 def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
-    """Swap in the packed int8 weights of a compression, after `model.cast_()`; nothing to do for the other methods.
+    """Swap in the packed int8 weights of a compression, and put its hooks on, after `model.cast_()`; else nothing is to do.
 
     Raises:
         CompressionError: `compress_` did not run before it, a float32 method in another dtype, or a module that was not swapped.
@@ -116,6 +119,8 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
     for name, module in pending.modules.items():
         model.replace_module(name, module)
     int8.swap_(model, pending.int8)
+    for name, hook in pending.hooks.items():
+        model.add_hook(model.module.get_submodule(name).register_forward_pre_hook(hook))
     missing = [name for name, module in pending.modules.items() if model.module.get_submodule(name) is not module]
     missing += sorted({f"{p.module}.{p.key}" for p in pending.int8} ^ int8.swapped(model))
     if missing:
@@ -166,20 +171,20 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     targets = _targets(cell, chosen)
     before = {m.name: _before(cell.model, m, earlier) for m in chosen}
     outside = Outside(cell.model, chosen, cell.matrices, cell.touched)
-    if info.level == "sparsity":
+    if info.level == "sparsity" and not info.check:
         check_level(targets, step)
     formats = dict(cell.formats)
     inputs = cell.inputs.get(place[0])
     _call(load_target(info.target), targets, step, *([inputs] if inputs else []))
     for item in targets.items:
         write_back(cell.model.module, item)
-    counts, more = check_step(targets, step, before)
+    counts, checked = check_step(targets, step, before)
     outside.check(cell.model, step)
     for name, count in counts.items():  # what the step moved off an earlier step's format is in it no more
         if count.rewritten and cell.formats.get(name) is formats.get(name):
             cell.formats.pop(name, None)
     check_chain(step, place, counts)
-    report = _report(cell, step, targets, tuple(counts.values()), (*notes, *more))
+    report = _report(cell, step, targets, tuple(counts.values()), replace(checked, notes=(*notes, *checked.notes)))
     return report if inputs is None else replace(report, calibration=inputs.data.hash, notes=(*report.notes, *inputs.notes))
 
 
@@ -209,6 +214,7 @@ def _targets(cell: _Cell, chosen: tuple[Matrix, ...]) -> Targets:
         grids=cell.grids,
         formats=cell.formats,
         packed=cell.packed,
+        hooks=cell.hooks,
     )
 
 
@@ -231,13 +237,15 @@ def _call(method: Callable[..., None], *arguments: object) -> None:
         raise CompressionError(msg) from error
 
 
-def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[Count, ...], notes: tuple[str, ...]) -> StepReport:
-    zeros = sum(c.zeros for c in counts)
-    pruning = METHODS.get(step.method, step.id).level == "sparsity"
+def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[Count, ...], checked: Checked) -> StepReport:
+    zeros, notes = sum(c.zeros for c in counts), checked.notes
+    info = METHODS.get(step.method, step.id)
+    pruning = info.level == "sparsity" and not info.check
     base = {"model": targets.n_body, "attention": targets.n_attention}.get(str(dict(step.params).get("sparsity_of")), targets.n)
     for item in targets.items if pruning else ():
         lines = item.matrix.shape[0 if step.method in STRUCTURED and step.param("dim") == "rows" else 1]
         cell.mask_bits[item.matrix.name] = lines if step.method in STRUCTURED else item.matrix.n
+    widths = [_width(cell, item.matrix.name) for item in targets.items]
     if step.method == "dynamic_int8" and not int8.kernel_is_exact():
         notes = (*notes, "int8 products computed in float32: this processor's own saturate")
     return StepReport(
@@ -249,7 +257,7 @@ def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[
         n_zeros=zeros,
         n_changed=sum(c.changed for c in counts),
         asked=step.level,
-        achieved=zeros / base if pruning else float(max(_width(cell, item.matrix.name) for item in targets.items)),
+        achieved=checked.achieved if checked.achieved is not None else zeros / base if pruning else float(max(widths)),
         bits_per_weight=_bits(cell, targets, counts) / targets.n,
         notes=notes,
     )

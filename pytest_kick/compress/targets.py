@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from pytest_kick.spec import CompressionStep
 
 
+class PreHook(Protocol):
+    """Change what a module is about to see, as `torch.nn.Module.register_forward_pre_hook` calls it."""
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], /) -> tuple[Any, ...] | None:
+        """Return the inputs to take instead, None for these; of the dtype and on the device of those that came."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Hold one matrix of the scope.
@@ -44,6 +51,8 @@ class Targets:
         grids: name of a matrix -> step of its int8 grid, `(out, 1)` or `(1, 1)` float32; a quantizer enters its matrices here.
         formats: name of a matrix -> the format it is in; a quantizer that only rounds weights enters its matrices here.
         packed: name of a module -> the module that takes its place after the cast, for quantizers whose layout is not numerics.
+        hooks: name of a module -> a forward pre-hook it gets after the cast, such as the rounding of its input; one that stands there
+            by an earlier step may be replaced.
     """
 
     items: tuple[Target, ...]
@@ -52,6 +61,7 @@ class Targets:
     grids: dict[str, torch.Tensor] = field(default_factory=dict)
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
+    hooks: dict[str, PreHook] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

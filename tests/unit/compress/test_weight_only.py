@@ -386,7 +386,7 @@ def test_a_format_that_a_later_step_leaves_is_not_counted(loaded: Load, monkeypa
 
 def unchecked(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor]) -> Any:
     """Count what a step changed, and check nothing."""
-    from pytest_kick.compress.check import count_changes  # noqa: PLC0415 - beside the only use
+    from pytest_kick.compress.check import Checked, count_changes  # noqa: PLC0415 - beside the only use
 
     del step
-    return {t.matrix.name: count_changes(before[t.matrix.name].numpy().reshape(-1), t.flat()) for t in targets.items}, ()
+    return {t.matrix.name: count_changes(before[t.matrix.name].numpy().reshape(-1), t.flat()) for t in targets.items}, Checked()
