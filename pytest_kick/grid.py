@@ -179,7 +179,8 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
 
 
 def _levels(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[_Level]:
-    given, able = [kind for kind in _NUMBERED if kind in table], (info.level, *info.also)
+    params = dict(info.params)  # of calibrated methods `count` is one
+    given, able = [kind for kind in _NUMBERED if kind in table and kind not in params], (info.level, *info.also)
     optional = info.level == "name" or len(info.bits) == 1
     if not set(given) <= set(able) or len(given) > 1 or not (given or optional):
         wanted = "no level" if info.level == "name" else f"{' or '.join(f'`{kind}`' for kind in able)} as its level"
