@@ -49,7 +49,7 @@ def enforce(session: Session, outcome: Outcome) -> None:
     """
     settings = session.settings
     problem = outcome.problem
-    if outcome.missing and settings.missing == "skip":
+    if outcome.skipped or (outcome.missing and settings.missing == "skip"):
         pytest.skip(problem)
     if outcome.missing and settings.missing == "warn":
         warnings.warn(KickWarning(problem or f"{outcome.case.id}: no stored run, judged on retention alone"), stacklevel=2)

@@ -68,6 +68,16 @@ def _check_chains(where: str, specs: Sequence[CompressionSpec]) -> None:
         if METHODS.get(step.method, where).packs:
             msg = f"{where}: chain: got a step after {step.method}, expected it last: it replaces the weights. Reorder the steps."
             raise SuiteError(msg)
+    for spec in specs:
+        infos = [METHODS.get(step.method, where) for step in spec.steps]
+        prunes = [info.name for info in infos if info.level in {"sparsity", "count"}]
+        zeroless = [info.name for info in infos if info.zeroless]
+        if prunes and zeroless:
+            msg = (
+                f"{where}: chain: got {zeroless[0]} beside {prunes[0]}, expected no pruning: zero is no value of its format, so that"
+                " weights would not stay pruned. Take rtn or nf4."
+            )
+            raise SuiteError(msg)
 
 
 def expand_steps(where: str, table: Mapping[str, Any], shared_scope: object = None) -> list[CompressionStep]:

@@ -49,6 +49,9 @@ class MethodInfo:
         packs: it replaces the weights by another layout, so nothing can be applied after it in a chain.
         calibrated: it looks at activations: `CALIBRATION` stands at the end of its `params`.
         compensates: a pruning method that changes the weights it keeps.
+        zeroless: its format has no value zero, so that no step of a chain may prune before or after it.
+        extra: the extra of this package that brings what it needs, "" where nothing is needed.
+        needs: the module that has to be there then; its cells are skipped without it.
     """
 
     name: str
@@ -68,6 +71,9 @@ class MethodInfo:
     packs: bool = False
     calibrated: bool = False
     compensates: bool = False
+    zeroless: bool = False
+    extra: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

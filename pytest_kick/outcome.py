@@ -26,6 +26,7 @@ class Outcome:
         noted: noted fingerprint fields that differ from the stored run.
         stale: the problem is that the stored run measured something else.
         first_look: the facts asked first decided, and the others were not asked.
+        skipped: the problem is that an extra is not installed.
     """
 
     case: Case
@@ -38,6 +39,7 @@ class Outcome:
     noted: tuple[str, ...] = ()
     stale: bool = False
     first_look: bool = False
+    skipped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return what travels from a worker to the controller: plain JSON types."""
@@ -48,7 +50,7 @@ class Outcome:
             "verdict": self.verdict.to_json() if self.verdict else None,
             "problem": self.problem,
             "missing": self.missing,
-            "state": "MISSING" if self.missing and self.problem else "STALE" if self.stale else "",
+            "state": "SKIPPED" if self.skipped else "MISSING" if self.missing and self.problem else "STALE" if self.stale else "",
             "recorded": self.recorded,
             "noted": list(self.noted),
             "first_look": self.first_look,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
 from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UsageError
+from pytest_kick.extras import lacking
 from pytest_kick.freshness import foreseen
 from pytest_kick.journal import Journal
 from pytest_kick.outcome import Outcome
@@ -147,11 +148,13 @@ class Session:
         """Measure and judge a cell.
 
         Returns:
-            The outcome; a baseline that is missing, stale or damaged is its `problem`.
+            The outcome; a baseline that is missing, stale or damaged is its `problem`, and so is an extra that is not installed.
 
         Raises:
             KickError: it cannot be measured, or its budgets cannot be judged.
         """
+        if reason := lacking(case.compression):
+            return Outcome(case=case, nodeid=nodeid, problem=reason, skipped=True)
         absent = "" if self.settings.updating else absence(self, case)
         if absent and self.settings.missing != "warn":
             return Outcome(case=case, nodeid=nodeid, problem=absent, missing=True)

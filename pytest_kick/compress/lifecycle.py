@@ -15,6 +15,7 @@ from pytest_kick.compress.inputs import Calibrator, Inputs, calibration_of
 from pytest_kick.compress.outside import Outside
 from pytest_kick.compress.targets import PreHook, Target, Targets, write_back
 from pytest_kick.errors import CompressionError, KickError
+from pytest_kick.extras import lacking
 from pytest_kick.models.scopes import Matrix, body_size, find_matrices, select
 from pytest_kick.registry import METHODS, load_target
 from pytest_kick.result import CompressionReport, StepReport
@@ -85,11 +86,13 @@ def compress_(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator 
         calibrator: gives calibrated steps their data; needed by them alone.
 
     Raises:
-        CompressionError: a step failed, or did not achieve what was asked.
+        CompressionError: a step failed, did not achieve what was asked, or needs an extra that is not installed.
         CalibrationError: there is no data for a calibrated step.
         ScopeError: a scope that this model does not have.
     """
     _PENDING.pop(model, None)
+    if reason := lacking(spec):
+        raise CompressionError(reason)
     cell = _Cell(model=model, matrices=find_matrices(model.module), inputs=_inputs(model, spec, calibrator))
     reports = tuple(_run(cell, step, (number, len(spec.steps))) for number, step in enumerate(spec.steps, 1))
     grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
