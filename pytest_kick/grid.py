@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.infos import LEVELS
+from pytest_kick.references import check_reference, kinds_of, refers, shortened
 from pytest_kick.registry import METHODS, did_you_mean
 from pytest_kick.spec import NAME_RULE, SCOPES, CompressionSpec, CompressionStep, is_name, is_scope_pattern
 
@@ -118,8 +119,10 @@ def _steps_of(where: str, info: MethodInfo, table: Mapping[str, Any], shared_sco
     for scope, (unit, level, pattern) in itertools.product(scopes, levels):
         for chosen in itertools.product(*grid):
             _check_level_of(where, info, params | dict(chosen), level)
-            kept = tuple((key, value) for key, value in chosen if value != params[key])
-            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=(*pattern, *kept), unit=unit))
+            kept = tuple((key, value) for key, value in shortened(info, dict(chosen)).items() if value != params[key])
+            outside = tuple((key, str(value)) for key, value in chosen if refers(info, key, value))
+            named = (*pattern, *kept)
+            steps.append(CompressionStep(method=info.name, scope=scope, level=level, params=named, unit=unit, outside=outside))
     return steps
 
 
@@ -173,7 +176,11 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
         value = float(value)
     right = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
     if not right or (choices is not None and value not in choices):
-        expected = f"one of {', '.join(map(str, choices))}" if choices else " or ".join([_TYPES[type(default)], *map(repr, words)])
+    if isinstance(value, str) and refers(info, key, value):
+        check_reference(where, key, value)
+        return value
+        known = [*map(str, choices or ()), *(f"{kind}:NAME" for kind in kinds_of(info, key))]
+        expected = f"one of {', '.join(known)}" if known else " or ".join([_TYPES[type(default)], *map(repr, words)])
         msg = f"{where}: {key}: got {value!r}, expected {expected}. Correct it."
         raise SuiteError(msg)
     assert isinstance(value, str | int | float | bool)

@@ -140,7 +140,8 @@ class Runner:
         """Return what gives calibrated methods their data; one per set of facts, none of which may lie in it."""
         if case.facts not in self._calibrators:
             facts = load_facts(Path(case.facts)) if case.facts else shipped_facts()
-            self._calibrators[case.facts] = Calibrator(cache=self.settings.cache, facts=(facts,), device=self.settings.device)
+            s = self.settings
+            self._calibrators[case.facts] = Calibrator(cache=s.cache, facts=(facts,), device=s.device, offline=s.offline)
         return self._calibrators[case.facts]
 
     def _probe(self, name: str, case: Case) -> Any:  # noqa: ANN401 - a probe of any package

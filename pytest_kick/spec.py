@@ -99,6 +99,8 @@ class CompressionStep:
         level: a number of the kind that `kind` says; 0 for `name`.
         params: parameters that differ from the method's defaults, in the method's own order.
         unit: the kind of its level where that is another than the method's first: one of its `also`.
+        outside: (parameter, `path:FILE` or `datasets:ID`) of those that name something outside of the suite, paths absolute; `params`
+            hold the short names of these.
     """
 
     method: str
@@ -106,11 +108,16 @@ class CompressionStep:
     level: float
     params: tuple[tuple[str, Scalar], ...] = ()
     unit: str = ""
+    outside: tuple[tuple[str, str], ...] = ()
 
     def param(self, name: str) -> Scalar:
         """Return the value of a parameter, the method's default where the step names none."""
         defaults = dict(METHODS.get(self.method, "step").params)
         return {**defaults, **dict(self.params)}[name]
+
+    def named(self, name: str) -> str:
+        """Return what a parameter stands for: the file or data set that it names outside of the suite, else its value."""
+        return dict(self.outside).get(name) or str(self.param(name))
 
     @property
     def pattern(self) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ from pytest_kick.catalog import catalog
 from pytest_kick.errors import SuiteError
 from pytest_kick.grid import as_list, expand
 from pytest_kick.infos import FAMILIES
+from pytest_kick.references import references, resolved
 from pytest_kick.registry import METHODS, PROBES, did_you_mean
 from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
 
@@ -68,15 +69,17 @@ def check_together(suites: Iterable[Suite]) -> None:
     """Check that suites can run side by side: what is called alike must be one thing, since ids and baselines go by name.
 
     Raises:
-        SuiteError: two suites share a name; or use one name for two models, or one shelf for different facts or probes.
+        SuiteError: two suites share a name; or one name is used for two models, or for two files or data sets; or one shelf for
+            different facts or probes.
     """
     seen: dict[tuple[str, str], tuple[object, Suite]] = {}
     for suite in suites:
-        named: dict[tuple[str, str], object] = {("name", suite.name): suite.path}
+        named: dict[tuple[tuple[str, str], object], None] = {(("name", suite.name), suite.path): None}
         for case in suite.cases:
-            named["models", case.model.name] = case.model
-            named["facts", case.shelf] = (case.facts, case.probes)
-        for (field, name), thing in named.items():
+            named[("models", case.model.name), case.model] = None
+            named[("facts", case.shelf), (case.facts, case.probes)] = None
+            named |= {(("source", name), thing): None for name, thing in references(case.compression)}
+        for (field, name), thing in named:
             first, other = seen.setdefault((field, name), (thing, suite))
             if first != thing:
                 msg = f"{suite.path}: {field}: got {name!r}, which is another one in {other.path}, expected unique names. Rename one."
@@ -214,9 +217,7 @@ class _Reader:
         for key, value in table.items():
             if not isinstance(value, str):
                 raise self.fail(value, "a string", field=f"{field}.{key}")
-        source = table["source"]
-        if source.startswith("path:") and source != "path:":
-            source = f"path:{(self.path.parent / source.removeprefix('path:')).resolve()}"
+        source = resolved(table["source"], self.path.parent)
         try:
             return ModelSpec(**{"family": "", **table, "source": source})
         except SuiteError as error:
@@ -259,7 +260,7 @@ class _Reader:
         if not isinstance(entry, dict):
             raise self.fail(entry, "a table", field=field)
         table = {key: value for key, value in entry.items() if key not in _FILTER_KEYS}
-        specs = expand(f"{self.where}: {field}", table)
+        specs = expand(f"{self.where}: {field}", resolved(table, self.path.parent))
         chosen = {key: self.names(field, entry, key) for key in ("models", "families")}
         return {"field": field, "specs": specs, "dtype": self.dtype(entry), **chosen}
 

@@ -51,7 +51,7 @@ class CalibrationData:
         return sum(sample.n_tokens for sample in self.samples)
 
 
-def prepare(calibration: Calibration, model: LoadedModel, facts: Sequence[FactSet] = ()) -> CalibrationData:
+def prepare(calibration: Calibration, model: LoadedModel, facts: Sequence[FactSet] = (), *, offline: bool = False) -> CalibrationData:
     """Return the sequences that a calibrated method sees.
 
     Text is cut into windows that do not overlap, of which the seed chooses; statements are short, and each is a sequence of its own,
@@ -61,6 +61,7 @@ def prepare(calibration: Calibration, model: LoadedModel, facts: Sequence[FactSe
         calibration: the settings.
         model: dense; its tokenizer cuts, and with the source `model` it draws.
         facts: of the probes; looked for in the sequences.
+        offline: never use the network.
 
     Raises:
         CalibrationError: the source cannot be read, has too little text, does not fit the family, or holds a fact of a probe.
@@ -69,7 +70,7 @@ def prepare(calibration: Calibration, model: LoadedModel, facts: Sequence[FactSe
     length = min(calibration.length, max_length(model))
     room = min(length - reader.n_special, reader.most() or length)
     with quiet():
-        windows = _windows(calibration, model, room)
+        windows = _windows(calibration, model, room, offline=offline)
     tokenizer: Any = model.tokenizer
     texts = [tokenizer.decode(window, clean_up_tokenization_spaces=False) for window in windows]
     found = [find_leaks(texts, known).note for known in facts]
@@ -79,7 +80,7 @@ def prepare(calibration: Calibration, model: LoadedModel, facts: Sequence[FactSe
     return CalibrationData(samples=samples, hash=samples_hash(samples), length=room + reader.n_special, notes=notes)
 
 
-def _windows(calibration: Calibration, model: LoadedModel, room: int) -> list[Ids]:
+def _windows(calibration: Calibration, model: LoadedModel, room: int, *, offline: bool) -> list[Ids]:
     tokenizer: Any = model.tokenizer
     if calibration.source == "model":
         return list(draw(model, calibration.count, room, calibration.seed))
@@ -88,7 +89,7 @@ def _windows(calibration: Calibration, model: LoadedModel, room: int) -> list[Id
         windows = [tuple(ids[:room]) for ids in encoded]
         unit = "statements"
     else:
-        ids = tokenizer.encode(read_text(calibration), add_special_tokens=False)
+        ids = tokenizer.encode(read_text(calibration, offline=offline), add_special_tokens=False)
         windows = [tuple(ids[start : start + room]) for start in range(0, len(ids) - room + 1, room)]
         unit = f"windows of {room} tokens"
     if len(windows) < calibration.count:

@@ -20,12 +20,13 @@ CHARACTERS_PER_TOKEN = 16
 """Text taken of a data set for each token asked for: about four times what English needs, so that the windows are a choice."""
 
 
-def read_text(calibration: Calibration) -> str:
+def read_text(calibration: Calibration, *, offline: bool = False) -> str:
     """Return the text of a source, its documents with a blank line between them.
 
     Args:
         calibration: its source is `shipped`, `path:FILE` or `datasets:ID[#CONFIG][@SPLIT]`; count and length say how much of a
             data set is read: `CHARACTERS_PER_TOKEN` for each token, from its beginning.
+        offline: never use the network: refuse data sets.
 
     Raises:
         CalibrationError: the file or the data set cannot be read, or holds no text.
@@ -34,6 +35,9 @@ def read_text(calibration: Calibration) -> str:
     if kind == "path":
         text = _of_file(Path(rest))
     elif kind == "datasets":
+        if offline:
+            msg = f"calibration: source: got {calibration.source!r} offline, expected one that needs no network. Leave --kick-offline out."
+            raise CalibrationError(msg)
         text = _of_datasets(rest, calibration.count * calibration.length * CHARACTERS_PER_TOKEN)
     else:
         text = (files("pytest_kick") / "data" / "texts" / "calibration.txt").read_text(encoding="utf-8")

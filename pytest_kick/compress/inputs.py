@@ -60,11 +60,13 @@ class Calibrator:
         cache: directory where dense passes are kept.
         facts: of the probes, looked for in the data.
         device: where passes run.
+        offline: never use the network.
     """
 
     cache: Path
     facts: tuple[FactSet, ...] = ()
     device: str = "cpu"
+    offline: bool = False
     _known: dict[tuple[str, str, Calibration], CalibrationData] = field(default_factory=dict)
 
     def data(self, model: LoadedModel, calibration: Calibration) -> CalibrationData:
@@ -75,7 +77,7 @@ class Calibrator:
         """
         key = (model.weights_hash, model.tokenizer_hash, calibration)
         if key not in self._known:
-            self._known[key] = prepare(calibration, model, self.facts)
+            self._known[key] = prepare(calibration, model, self.facts, offline=self.offline)
         return self._known[key]
 
 
@@ -163,7 +165,7 @@ class Change(Protocol):
 def calibration_of(step: CompressionStep) -> Calibration:
     """Return what data a calibrated step sees, by its parameters."""
     return Calibration(
-        source=str(step.param("source")),
+        source=step.named("source"),
         count=int(step.param("count")),
         length=int(step.param("length")),
         seed=int(step.param("seed")),
