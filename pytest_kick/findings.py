@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from pytest_kick.baseline import check_fresh
 from pytest_kick.claims import Cell, cell_from
@@ -23,10 +20,9 @@ if TYPE_CHECKING:
 def claim_cells(session: Session) -> list[Cell]:
     """Return what was measured, each model and dtype with its dense model.
 
-    Of cells that a first look decided and others of their suite that it did not, all count on the facts that both were asked.
+    Of a cell that a first look settled, the facts that were not asked have the answers of the stored run, which it confirmed.
     """
     cells: list[Cell | None] = []
-    looked: dict[tuple[str, str, str], list[Cell]] = {}
     needed: dict[tuple[str, str], tuple[str, Measurement]] = {}
     for outcome in session.finished():
         if outcome["measurement"] is None or outcome["problem"]:
@@ -35,11 +31,10 @@ def claim_cells(session: Session) -> list[Cell]:
         measurement = Measurement.from_json(outcome["measurement"])
         needed[case.shelf, measurement.dtype] = (case.model.family, measurement)
         cell = cell_from(case.shelf, case.model.family, case.compression, measurement)
-        if cell and case.first_look:
-            looked.setdefault((case.suite, cell.model, cell.dtype), []).append(cell)
-        else:
-            cells.append(cell)
-    cells += [cell for group in looked.values() for cell in _on_common_facts(group)]
+        if cell and outcome["first_look"]:
+            stored = cell_from(case.shelf, case.model.family, case.compression, session.store.read(case.shelf, cell.dtype, case.cell))
+            cell = stored and stored.updated(cell)
+        cells.append(cell)
     cells += _dense(session, needed, {(cell.model, cell.dtype) for cell in cells if cell and not cell.compression.steps})
     return [cell for cell in cells if cell]
 
@@ -57,8 +52,3 @@ def _dense(session: Session, needed: dict[tuple[str, str], tuple[str, Measuremen
         except BaselineError:
             continue  # the cells of this dtype say so themselves
         yield cell_from(shelf, family, CompressionSpec(), measured)
-
-
-def _on_common_facts(cells: list[Cell]) -> list[Cell]:
-    common = reduce(np.intersect1d, (cell.ids for cell in cells))
-    return [cell.on(np.isin(cell.ids, common)) for cell in cells]

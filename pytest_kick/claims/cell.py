@@ -58,10 +58,11 @@ class Cell:
     floor: float
     gold_row_gone: NDArray[np.bool_] | None = None
 
-    def on(self, facts: NDArray[np.bool_]) -> Cell:
-        """Return the cell on the facts marked in `(n,)` bool."""
-        gone = None if self.gold_row_gone is None else self.gold_row_gone[facts]
-        return replace(self, ids=self.ids[facts], hashes=self.hashes[facts], right=self.right[facts], gold_row_gone=gone)
+    def updated(self, newer: Cell) -> Cell:
+        """Return the cell with the answers of another run of it, which asked some of its facts."""
+        right = self.right.copy()
+        right[np.searchsorted(self.ids, newer.ids)] = newer.right
+        return replace(self, right=right)
 
 
 def cell_from(model: str, family: str, compression: CompressionSpec, measured: Measured) -> Cell | None:
