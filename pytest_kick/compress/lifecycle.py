@@ -11,6 +11,7 @@ from torch import nn
 
 from pytest_kick.compress import int8
 from pytest_kick.compress.check import STRUCTURED, Checked, Count, check_chain, check_level, check_step
+from pytest_kick.compress.drop import skip_
 from pytest_kick.compress.inputs import Calibrator, Inputs, calibration_of
 from pytest_kick.compress.outside import Outside
 from pytest_kick.compress.targets import PreHook, Target, Targets, write_back
@@ -58,7 +59,8 @@ class _Cell:
         formats: likewise.
         packed: likewise.
         hooks: likewise.
-        mask_bits: name of a matrix -> bits that say where its zeros are.
+        mask_bits: likewise.
+        skipped: likewise.
         inputs: number of a step, from 1 -> its calibration data, for calibrated ones.
     """
 
@@ -70,6 +72,7 @@ class _Cell:
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
     mask_bits: dict[str, int] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
     inputs: dict[int, Inputs] = field(default_factory=dict)
 
 
@@ -176,16 +179,19 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     outside = Outside(cell.model, chosen, cell.matrices, cell.touched)
     if info.level == "sparsity" and not info.check:
         check_level(targets, step)
-    formats = dict(cell.formats)
+    formats, skipped = dict(cell.formats), set(cell.skipped)
     inputs = cell.inputs.get(place[0])
     _call(load_target(info.target), targets, step, *([inputs] if inputs else []))
     for item in targets.items:
         write_back(cell.model.module, item)
     counts, checked = check_step(targets, step, before)
     outside.check(cell.model, step)
-    for name, count in counts.items():  # what the step moved off an earlier step's format is in it no more
-        if count.rewritten and cell.formats.get(name) is formats.get(name):
-            cell.formats.pop(name, None)
+    for item in targets.items:  # what the step moved off an earlier step's format is in it no more
+        known, count = cell.formats.get(item.matrix.name), counts[item.matrix.name]
+        if known and known is formats.get(item.matrix.name) and count.changed and (count.rewritten or not known.holds(item.weight)):
+            cell.formats.pop(item.matrix.name)
+    for name in sorted(cell.skipped - skipped):
+        skip_(cell.model.module.get_submodule(name))
     check_chain(step, place, counts)
     report = _report(cell, step, targets, tuple(counts.values()), replace(checked, notes=(*notes, *checked.notes)))
     return report if inputs is None else replace(report, calibration=inputs.data.hash, notes=(*report.notes, *inputs.notes))
@@ -218,6 +224,9 @@ def _targets(cell: _Cell, chosen: tuple[Matrix, ...]) -> Targets:
         formats=cell.formats,
         packed=cell.packed,
         hooks=cell.hooks,
+        module=module,
+        mask_bits=cell.mask_bits,
+        skipped=cell.skipped,
     )
 
 

@@ -53,6 +53,10 @@ class Targets:
         packed: name of a module -> the module that takes its place after the cast, for quantizers whose layout is not numerics.
         hooks: name of a module -> a forward pre-hook it gets after the cast, such as the rounding of its input; one that stands there
             by an earlier step may be replaced.
+        module: the model, for methods that ask which matrices belong together; they may look, and change nothing there.
+        mask_bits: name of a matrix -> bits that say where its zeros are; a method whose zeros are whole heads or blocks enters its
+            matrices here, with 0 where a smaller model would store nothing of them.
+        skipped: names of blocks whose call gives back the hidden states that it is given, from the end of the step on.
     """
 
     items: tuple[Target, ...]
@@ -62,6 +66,9 @@ class Targets:
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
+    module: nn.Module | None = None
+    mask_bits: dict[str, int] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
 
     @property
     def n(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pytest_kick.methods.pruning import PRUNING
 from pytest_kick.methods.quantization import QUANTIZATION
+from pytest_kick.methods.structured import REDUCTION
 
-BUILTIN_METHODS = (*PRUNING, *QUANTIZATION)
+BUILTIN_METHODS = (*PRUNING, *QUANTIZATION, *REDUCTION)
 
 __all__ = ["BUILTIN_METHODS"]

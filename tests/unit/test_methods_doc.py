@@ -29,7 +29,7 @@ def test_every_method_has_a_row() -> None:
 def test_a_row_is_right(info: MethodInfo) -> None:
     """It has the levels, every parameter with its default, and the other values of closed sets."""
     level, params = ROWS[info.name]
-    assert level == (f"{', '.join(map(str, info.bits))} bits" if info.bits else "sparsity")
+    assert level == (f"{', '.join(map(str, info.bits))} bits" if info.bits else " or ".join((info.level, *info.also)))
     shared = TEXT[TEXT.index("The calibration of") :] if "and the calibration" in params else ""
     for key, default in info.params:
         assert f"`{key} = {toml(default)}`" in params + shared
@@ -45,4 +45,4 @@ def test_the_examples_read(tmp_path: Path) -> None:
         path = tmp_path / f"example{number}.toml"
         path.write_text(example, encoding="utf-8")
         sizes.append(len(read_suite(path).cases))
-    assert sizes == [1 + 2 * 3 * 2 + 2 + 1, 3 * (1 + 3 + 2 * 2)]
+    assert sizes == [1 + 2 * 3 * 2 + 2 + 1, 3 * (1 + 3 + 2 * 2), 1 + 2 + 3 + 2]
