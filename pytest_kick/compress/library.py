@@ -1,0 +1,111 @@
+"""Round weights by the code of bitsandbytes (`nf4`) and of HQQ (`hqq`), imported when they are first run; the numerics are theirs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_kick.compress.library_formats import Affine, Blocks
+from pytest_kick.compress.refusal import refuse
+from pytest_kick.compress.weight_only import refuse_int8
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kick.compress.targets import Targets
+    from pytest_kick.spec import CompressionStep
+
+
+def nf4(targets: Targets, step: CompressionStep) -> None:
+    """Round each weight to the nearest of 16 numbers times the largest magnitude of its block.
+
+    Blocks run over the rows of a matrix, one after the other, as bitsandbytes packs it.
+
+    Raises:
+        CompressionError: a matrix has int8 activations by an earlier step, which rounding its weights again would break.
+
+    Source: Dettmers et al. (2023), "QLoRA", arXiv 2305.14314, section 3; `bitsandbytes.functional.quantize_4bit`.
+    """
+    refuse_int8(targets, step)
+    library = bitsandbytes()
+    name, block, double = str(step.param("format")), int(step.param("block")), bool(step.param("double_quant"))
+    table = _table(name)
+    for item in targets.items:
+        known = targets.formats.get(item.matrix.name)
+        same = isinstance(known, Blocks) and (known.name, known.block, known.double) == (name, block, double)
+        if known is not None and same and known.holds(item.weight):
+            continue
+        # One long row: the kernel takes rows of an even length, and blocks run over the rows in any case.
+        packed, state = library.quantize_4bit(item.weight.view(1, -1), blocksize=block, quant_type=name, compress_statistics=double)
+        item.weight.copy_(library.dequantize_4bit(packed, state).view_as(item.weight))
+        scale = library.dequantize_blockwise(state.absmax, state.state2) + state.offset if double else state.absmax
+        targets.formats[item.matrix.name] = Blocks(name=name, block=block, double=double, table=table, scale=scale.float())
+
+
+def hqq(targets: Targets, step: CompressionStep) -> None:
+    """Round each weight to its group's grid, whose zero point is moved so that large weights may err for the others.
+
+    Raises:
+        CompressionError: a matrix has int8 activations by an earlier step, or weights that the group does not divide.
+
+    Source: Badri and Shaji (2023), "Half-Quadratic Quantization of Large Machine Learning Models"; `hqq.core.quantize.Quantizer`.
+    """
+    refuse_int8(targets, step)
+    bits, group, axis = int(step.level), int(step.param("group")), int(step.param("axis"))
+    odd = [item.matrix.name for item in targets.items if group and item.matrix.n % group]
+    refuse(step, odd, f"got a number of weights that is no multiple of {group}", "whole groups", "Take another group, or leave them out")
+    quantizer = hqq_quantizer()
+    for item in targets.items:
+        known = targets.formats.get(item.matrix.name)
+        same = isinstance(known, Affine) and (known.bits, known.group, known.axis) == (bits, group, axis)
+        if known is not None and same and known.holds(item.weight):
+            continue
+        codes, meta = quantizer.quantize(
+            item.weight, nbits=bits, group_size=group or None, axis=axis, device="cpu", compute_dtype=torch.float32, bitpack=False
+        )
+        item.weight.copy_(quantizer.dequantize(codes, {**meta, "compute_dtype": torch.float32}))
+        scale, zero = meta["scale"].float().clone(), meta["zero"].float().clone()
+        targets.formats[item.matrix.name] = Affine(bits=bits, group=group, axis=axis, scale=scale, zero=zero)
+
+
+@functools.cache
+def bitsandbytes() -> Any:  # noqa: ANN401 - it ships no types
+    """Return `bitsandbytes.functional`, imported without what it says of kernels for other machines."""
+    with _quietly("bitsandbytes"):
+        import bitsandbytes.functional as library  # noqa: PLC0415 - an extra, and slow to import
+    return library
+
+
+@functools.cache
+def hqq_quantizer() -> Any:  # noqa: ANN401 - it ships no types
+    """Return `hqq.core.quantize.Quantizer`."""
+    with _quietly("hqq"):
+        from hqq.core.quantize import Quantizer  # noqa: PLC0415 - an extra, and slow to import
+    return Quantizer
+
+
+@contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own modules, which theirs import
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@functools.cache
+def _table(name: str) -> torch.Tensor:
+    """Return the number of each code, `(16,)` float32, as the library's own kernel has it: each times a scale of 1."""
+    packed, state = bitsandbytes().quantize_4bit(torch.ones(1, 64), blocksize=64, quant_type=name)
+    codes = torch.arange(16, dtype=torch.uint8).repeat(4)
+    values: torch.Tensor = bitsandbytes().dequantize_4bit((codes[::2] << 4 | codes[1::2]).view_as(packed), state)
+    return values.reshape(-1)[:16].clone()

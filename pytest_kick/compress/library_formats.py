@@ -1,0 +1,160 @@
+"""Formats of other people's libraries: what a matrix in them can hold, and how many bits they store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pytest_kick.compress.formats import SIDE_BITS, Grid
+
+FLOAT_BITS = 32
+NESTED = 256
+"""Scales that share a scale of their own, where bitsandbytes quantizes scales too."""
+_CODE_BITS = 8
+_SPARE_BITS = {3: 2 / 10}
+"""Bits of a code that HQQ leaves unused: it packs ten codes of 3 bits into 32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """Hold 4-bit numbers in blocks, as bitsandbytes has them.
+
+    Attributes:
+        name: `nf4` or `fp4`.
+        block: weights that share a scale, in the order of rows; the last block may be shorter.
+        double: whether scales are 8-bit numbers, with a float32 scale for each `NESTED` of them and a float32 mean.
+        table: `(16,)` float32, the numbers that a code stands for.
+        scale: `(blocks,)` float32, as the weights are multiplied by it.
+    """
+
+    name: str
+    block: int
+    double: bool
+    table: torch.Tensor
+    scale: torch.Tensor
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a code."""
+        return 4
+
+    @property
+    def side_bits(self) -> int:
+        """Return the bits that scales take; the table is the format's own."""
+        n = self.scale.numel()
+        return n * _CODE_BITS + (-(-n // NESTED) + 1) * FLOAT_BITS if self.double else n * FLOAT_BITS
+
+    def holds(self, weight: torch.Tensor) -> bool:
+        """Return whether a matrix `(out, in)` is in this format, bit for bit."""
+        scale = self.scale.repeat_interleave(self.block)[: weight.numel()]
+        flat, table = weight.reshape(-1), self.table.sort().values
+        numbers = torch.where(scale == 0, 0.0, flat / scale)
+        return flat.equal(table[torch.bucketize(numbers, (table[:-1] + table[1:]) / 2)] * scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """Hold uniform grids whose zero point is a real number, as HQQ has them: zero is no value of theirs.
+
+    Attributes:
+        bits: of a code.
+        group: weights that share a step and a zero point, in the order of rows along `axis` 1, strided over the matrix along 0; 0 for
+            all of a row or column.
+        axis: 1 or 0.
+        scale: steps, `(groups, 1)` float32, `(1, groups)` for axis 0.
+        zero: zero points, likewise.
+    """
+
+    bits: int
+    group: int
+    axis: int
+    scale: torch.Tensor
+    zero: torch.Tensor
+
+    @property
+    def side_bits(self) -> int:
+        """Return the bits that steps and zero points take, and what HQQ's packing leaves unused."""
+        along = self.group
+        if not along:
+            return self.scale.numel() * 2 * SIDE_BITS
+        return self.scale.numel() * 2 * SIDE_BITS + round(self.scale.numel() * along * _SPARE_BITS.get(self.bits, 0))
+
+    def holds(self, weight: torch.Tensor) -> bool:
+        """Return whether a matrix `(out, in)` is in this format, bit for bit."""
+        parts = grouped_flat(weight, self.group, self.axis)
+        codes = (parts / self.scale + self.zero).round_().clamp_(0, 2**self.bits - 1)
+        return parts.equal((codes - self.zero) * self.scale)
+
+
+def grouped_flat(weight: torch.Tensor, group: int, axis: int) -> torch.Tensor:
+    """Return a matrix `(out, in)` as HQQ groups it: `(groups, group)` for axis 1, `(group, groups)` for axis 0; as it is without groups."""
+    if not group:
+        return weight
+    return weight.reshape((-1, group) if axis == 1 else (group, -1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Rows:
+    """Hold int8 codes from -127 to 127, a float32 scale per row, and, for SmoothQuant, a factor per input.
+
+    Attributes:
+        scale: `(out, 1)` float32, the step of a code.
+        smooth: `(in,)` float32, what columns were multiplied by before they were rounded; None for 1.
+    """
+
+    scale: torch.Tensor
+    smooth: torch.Tensor | None = None
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a code."""
+        return _CODE_BITS
+
+    @property
+    def side_bits(self) -> int:
+        """Return the bits that scales and factors take."""
+        return self.scale.numel() * FLOAT_BITS + (0 if self.smooth is None else self.smooth.numel() * SIDE_BITS)
+
+    def holds(self, weight: torch.Tensor) -> bool:
+        """Return whether a matrix `(out, in)` is in this format, bit for bit."""
+        return weight.equal(self.rounded(weight))
+
+    def rounded(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the nearest values of the format to a matrix `(out, in)`."""
+        smooth = torch.ones(()) if self.smooth is None else self.smooth
+        codes = (weight * smooth / self.scale).round_().clamp_(-127, 127)
+        return codes.mul_(self.scale).div_(smooth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """Hold grids over columns that were multiplied by a factor each, as AWQ has them.
+
+    Attributes:
+        grid: of the multiplied columns.
+        factor: `(in,)` float32, above 0.
+    """
+
+    grid: Grid
+    factor: torch.Tensor
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a code."""
+        return self.grid.bits
+
+    @property
+    def side_bits(self) -> int:
+        """Return the bits that steps, zero points and factors take."""
+        return self.grid.side_bits + self.factor.numel() * SIDE_BITS
+
+    def holds(self, weight: torch.Tensor) -> bool:
+        """Return whether a matrix `(out, in)` is in this format, bit for bit."""
+        return weight.equal(self.rounded(weight))
+
+    def rounded(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the nearest values of the format to a matrix `(out, in)`."""
+        scaled = weight * self.factor
+        self.grid.round_(scaled)
+        return scaled.div_(self.factor)
