@@ -5,4 +5,19 @@ Importing this package imports neither torch nor pytest.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_kick.registration import method
+
+__all__ = ["__version__", "method"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - what the name stands for
+    """Import what the package exports when it is first asked for."""
+    if name == "method":
+        return importlib.import_module("pytest_kick.registration").method
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

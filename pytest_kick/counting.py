@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pytest_kick.session import Session
 
 _SHOWN = 20
-SKIPPED, UNJUDGED = "skipped", "unjudged"
-"""Words beside those of `report`: a test that skipped its cell, and a cell that was held against nothing."""
+SKIPPED, UNJUDGED, UNRECORDED = "skipped", "unjudged", "new"
+"""Words beside those of `report`: a test that skipped its cell, a cell that was held against nothing, and likewise where none can be."""
 
 
 def word_of(outcome: Mapping[str, Any], *, updating: bool = False, accepting: bool = False) -> str:
-    """Return what a cell is counted as: pass, fail, inconclusive, error, skipped or unjudged.
+    """Return what a cell is counted as: pass, fail, inconclusive, error, skipped, unjudged or new.
 
     Args:
         outcome: as `Outcome.to_json`, with how its test ended: `passed`, `skipped`, `stage`.
@@ -32,7 +32,7 @@ def word_of(outcome: Mapping[str, Any], *, updating: bool = False, accepting: bo
     if outcome["skipped"]:
         return UNJUDGED if outcome["missing"] else SKIPPED
     if outcome["passed"] and (verdict is None or not (updating or _held(verdict))):
-        return UNJUDGED
+        return UNRECORDED if outcome["state"] == NEW else UNJUDGED
     word = outcome_of(verdict, outcome["problem"])
     if word == "error" and outcome["stage"] == "call":
         return "fail"  # measured, or never recorded: nothing broke
@@ -75,7 +75,7 @@ def unjudged_lines(session: Session, words: Mapping[str, str]) -> list[str]:
         f"kick: {test}: got {count(n)} cell(s) run and none judged, expected `kick_run(kick_case)` in it. Ask for `kick_run` too."
         for test, n in idle.items()
     ]
-    if words and not lines and set(words.values()) <= {SKIPPED, UNJUDGED}:
+    if words and not lines and set(words.values()) <= {SKIPPED, UNJUDGED, UNRECORDED}:
         lines = [f"kick: cells: got 0 judged of {count(len(words))}, expected at least one: a run that judges nothing does not pass."]
     return lines
 

@@ -18,6 +18,10 @@ class UsageError(KickError):
     """Report a bad option, ini value or suite: the run stops before anything is measured."""
 
 
+class UnknownNameError(UsageError):
+    """Report a name of a method or a probe that nothing has registered, or not yet."""
+
+
 class SuiteError(UsageError):
     """Report a suite file that is malformed or names something that does not exist."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 Level = Literal["sparsity", "bits", "rank", "count", "sigma", "name"]
@@ -49,6 +49,10 @@ class MethodInfo:
         packs: it replaces the weights by another layout, so nothing can be applied after it in a chain.
         calibrated: it looks at activations: `CALIBRATION` stands at the end of its `params`.
         compensates: a pruning method that changes the weights it keeps.
+        levels: those at which a registered method runs where no suite names it.
+        code: the function or class that a decorator registered; then `target` is what runs those.
+        paths: names of the parameters that are paths, relative to the suite: ids and fingerprints hold none, but what was read there.
+        brings: it brings weights from elsewhere, for the whole model where its scope is `overall`: first in a chain.
         zeroless: its format has no value zero, so that no step of a chain may prune before or after it.
         extra: the extra of this package that brings what it needs, "" where nothing is needed.
         needs: the module that has to be there then; its cells are skipped without it.
@@ -71,6 +75,10 @@ class MethodInfo:
     packs: bool = False
     calibrated: bool = False
     compensates: bool = False
+    levels: tuple[float, ...] = ()
+    code: Any = field(default=None, compare=False, repr=False)
+    paths: tuple[str, ...] = ()
+    brings: bool = False
     zeroless: bool = False
     extra: str = ""
     needs: str = ""

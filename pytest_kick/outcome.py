@@ -27,6 +27,7 @@ class Outcome:
         stale: the problem is that the stored run measured something else.
         first_look: the facts asked first decided, and the others were not asked.
         skipped: the problem is that an extra is not installed.
+        new: no suite names it, and nothing is stored for it: judged on retention alone.
     """
 
     case: Case
@@ -40,9 +41,11 @@ class Outcome:
     stale: bool = False
     first_look: bool = False
     skipped: bool = False
+    new: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return what travels from a worker to the controller: plain JSON types."""
+        why = (("SKIPPED", self.skipped), ("MISSING", self.missing and self.problem), ("STALE", self.stale), ("NEW", self.new))
         return {
             "id": self.case.id,
             "nodeid": self.nodeid,
@@ -50,7 +53,7 @@ class Outcome:
             "verdict": self.verdict.to_json() if self.verdict else None,
             "problem": self.problem,
             "missing": self.missing,
-            "state": "SKIPPED" if self.skipped else "MISSING" if self.missing and self.problem else "STALE" if self.stale else "",
+            "state": next((state for state, so in why if so), ""),
             "recorded": self.recorded,
             "noted": list(self.noted),
             "first_look": self.first_look,

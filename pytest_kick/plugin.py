@@ -5,11 +5,13 @@ Importing it imports neither torch nor transformers: `pytest --help` and `pytest
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,8 @@ from pytest_kick import hookspecs
 from pytest_kick.config import Settings, add_options, read_settings
 from pytest_kick.errors import KickError, RegressionError, UsageError
 from pytest_kick.outcome import Outcome
+from pytest_kick.registration import load_plugin
+from pytest_kick.registry import METHODS
 from pytest_kick.session import Session
 from pytest_kick.spec import Case
 
@@ -50,6 +54,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.verbose = min(config.option.verbose, -2)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """See to it that methods which files register in this run are gone after it."""
+    early_config.add_cleanup(METHODS.snapshot())
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Read options and suites; whatever is wrong with them ends the run here, in one line."""
     if config.getoption("dist", "no") != "no" and any(Path(arg.partition("::")[0]).name.startswith("bench_") for arg in config.args):
@@ -62,13 +72,29 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_kick.selection import touched_directories  # noqa: PLC0415 - only where there may be suites
 
         directories = touched_directories(settings, config.args, config.invocation_params.dir)
-        config.stash[SESSION] = session = Session(settings, directories)
+        late = _late_conftests(config, directories)
+        if config.getoption("dist", "no") != "no":  # nothing is collected here: what they register would stay unknown
+            for conftest in dict.fromkeys(itertools.chain.from_iterable(late.values())):
+                load_plugin(f"{conftest.parent.name}/{conftest.name}: file", conftest)
+            late = {}
+        config.stash[SESSION] = session = Session(settings, directories, late)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     if sent is None:
         from pytest_kick.terminal import Terminal  # noqa: PLC0415 - the workers have none
 
         config.pluginmanager.register(Terminal(config, session), "kick-terminal")
+
+
+def _late_conftests(config: pytest.Config, directories: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Return directory of suites -> the `conftest.py` files that pytest will only load when it collects there, if any."""
+    modules = [module for module in config.pluginmanager.get_plugins() if isinstance(module, ModuleType)]
+    loaded = {Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))}
+    found = {}
+    for directory in directories:
+        folders = [folder for folder in (*reversed(directory.parents), directory) if folder.is_relative_to(config.rootpath)]
+        found[directory] = [path for folder in folders if (path := folder / "conftest.py").is_file() and path not in loaded]
+    return {directory: paths for directory, paths in found.items() if paths}
 
 
 @pytest.hookimpl(tryfirst=True)

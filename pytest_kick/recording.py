@@ -20,13 +20,14 @@ _NODES = 3
 
 
 def absence(session: Session, case: Case) -> str:
-    """Say which stored run a cell lacks: its own, or that of its dense model; "" where both are there.
+    """Say which stored run a cell lacks: its own, if a suite names it, or that of its dense model; "" where nothing is lacking.
 
     Returns:
         One line; where the other dtype has been recorded, it says so.
     """
     dtype = session.dtype_of(case)
-    cell = next((cell for cell in ("dense", case.cell) if not session.store.has(case.shelf, dtype, cell)), "")
+    cells = ("dense",) if case.unlisted else ("dense", case.cell)
+    cell = next((cell for cell in cells if not session.store.has(case.shelf, dtype, cell)), "")
     if not cell:
         return ""
     other = _recorded_in(session, case)
@@ -53,11 +54,12 @@ def options_for(session: Session, cases: Iterable[Case]) -> list[str]:
     options = [f"--kick-suite {name}" for name in suites if not by_default.issuperset(suites)]
     if any(not case.dtype and not case.compression.float32_only for case in cases):  # else they run in one dtype anywhere
         options.append(f"--kick-dtype {settings.dtype}")
+    options += [f"--kick-method {step.method}" for case in cases if case.unlisted for step in case.compression.steps]
     if settings.device != "cpu":
         options.append(f"--kick-device {settings.device}")
     if settings.baselines != settings.rootdir / "baselines":
         options.append(f"--kick-baselines {_quoted(session.near(str(settings.baselines)))}")
-    return options
+    return list(dict.fromkeys(options))
 
 
 def record_command(session: Session, case: Case, nodeid: str) -> str:
@@ -66,7 +68,7 @@ def record_command(session: Session, case: Case, nodeid: str) -> str:
 
 
 def record_lines(session: Session, outcomes: Sequence[Mapping[str, Any]], args: Sequence[str]) -> list[str]:
-    """Return one line, with one command, for all cells that have no stored run, and one for all stale ones.
+    """Return one line, with one command, for all cells that have no stored run, and one for all stale and all new ones.
 
     Args:
         session: of the run.
@@ -77,6 +79,7 @@ def record_lines(session: Session, outcomes: Sequence[Mapping[str, Any]], args: 
     for state, what, option in (
         ("MISSING", "without a stored run; record: ", "--kick-update-new-only"),
         ("STALE", "with a stored run of something else; where the change is meant, record: ", "--kick-update"),
+        ("NEW", "new, judged on retention alone; record: ", "--kick-update-new-only"),
     ):
         found = [outcome for outcome in outcomes if outcome["state"] == state]
         if not found:
@@ -88,7 +91,7 @@ def record_lines(session: Session, outcomes: Sequence[Mapping[str, Any]], args: 
         else:
             filters = [(name, glob) for name in FILTERS for glob in getattr(session.settings, name)]
             named = [*args, *(f"--kick-{name} {_quoted(glob)}" for name, glob in filters)]
-            options = [option for option in options if not (session.settings.suite and option.startswith("--kick-suite "))]
+            options = [option for option in options if not any(option.startswith(f"--kick-{name} ") for name, _ in filters)]
         cells = f"{count(len(found))} cell{'' if len(found) == 1 else 's'}"
         elsewhere = {_recorded_in(session, case) for case in cases} if state == "MISSING" else {""}
         if len(elsewhere) == 1 and (other := elsewhere.pop()):

@@ -3,7 +3,7 @@
 A suite is validated before torch is imported: everything that validation asks (does this method exist, what kind of level does
 it take, which parameters, which families) stands in the tables here. The code itself is imported when it is first run.
 Other packages add methods and probes by the entry-point groups `pytest_kick.methods` and `pytest_kick.probes`; an entry point
-resolves to a `MethodInfo` or `ProbeInfo`, whose `target` names the code in turn.
+resolves to a `MethodInfo` or `ProbeInfo`, whose `target` names the code in turn, or to what `pytest_kick.method` decorates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from pytest_kick.errors import UsageError
+from pytest_kick.errors import UnknownNameError, UsageError
 from pytest_kick.infos import MethodInfo, ProbeInfo
 from pytest_kick.methods import BUILTIN_METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*")  # stands in ids between '--' and '+'
 
@@ -38,9 +38,14 @@ class Registry(Generic[Info]):
     """Map names to `MethodInfo` or `ProbeInfo`; entry points of other packages are looked up on the first miss."""
 
     def __init__(self, kind: str, group: str, builtin: Iterable[Info]) -> None:
-        """Hold the built-in entries of one `kind` (the word used in errors) and the entry-point `group`."""
+        """Hold the built-in entries of one `kind` (the word used in errors) and the entry-point `group`.
+
+        `plugins` are the names of the files that were imported for what they register.
+        """
         self.kind = kind
         self.group = group
+        self.builtin = frozenset(info.name for info in builtin)
+        self.plugins: set[str] = set()
         self._known: dict[str, Info] = {info.name: info for info in builtin}
         self._looked_up = False
 
@@ -49,8 +54,21 @@ class Registry(Generic[Info]):
         self._look_up()
         return iter(sorted(self._known.values(), key=lambda info: info.name))
 
-    def register(self, info: Info) -> None:
-        """Add an entry.
+    def known(self) -> tuple[Info, ...]:
+        """Return the entries known so far, without looking at other packages."""
+        return tuple(self._known.values())
+
+    def snapshot(self) -> Callable[[], None]:
+        """Return what brings the entries of this moment back: a run leaves nothing to the next one of its process."""
+        known, plugins, looked_up = dict(self._known), set(self.plugins), self._looked_up
+
+        def restore() -> None:
+            self._known, self.plugins, self._looked_up = known, plugins, looked_up
+
+        return restore
+
+    def register(self, info: Info, *, replace: bool = False) -> None:
+        """Add an entry, or put it in the place of another one.
 
         Raises:
             UsageError: the name is taken by another entry, or cannot stand in an id.
@@ -58,7 +76,7 @@ class Registry(Generic[Info]):
         if not _NAME.fullmatch(info.name):
             msg = f"{self.kind} {info.name!r}: name: got {info.name!r}, expected letters, digits, '_' and '.' only. Rename it."
             raise UsageError(msg)
-        if self._known.get(info.name, info) != info:
+        if not replace and self._known.get(info.name, info) != info:
             msg = f"{self.kind} {info.name!r}: name: got a second {self.kind} of this name, expected unique names. Rename one."
             raise UsageError(msg)
         self._known[info.name] = info
@@ -71,14 +89,20 @@ class Registry(Generic[Info]):
             where: what an error names as the place of the name, such as `suites/a.toml: compressions[0]`.
 
         Raises:
-            UsageError: no such name; with a near match, or the list of what is known.
+            UnknownNameError: no such name; with a near match, or the list of what is known.
         """
         if isinstance(name, str) and name not in self._known:
             self._look_up()
         if not isinstance(name, str) or name not in self._known:
             msg = f"{where}: {self.kind}: got {name!r}, expected a known {self.kind}. {did_you_mean(str(name), self._known)}"
-            raise UsageError(msg)
+            raise UnknownNameError(msg)
         return self._known[name]
+
+    def find(self, name: str) -> Info | None:
+        """Return the entry called `name`, those of other packages included, or None."""
+        if name not in self._known:
+            self._look_up()
+        return self._known.get(name)
 
     def _look_up(self) -> None:
         if self._looked_up:
@@ -91,6 +115,7 @@ class Registry(Generic[Info]):
         """Load one entry point; whatever another package raises is told in one line that names it."""
         try:
             info = point.load()
+            info = getattr(info, "kick_method", info)
         except Exception as error:  # noqa: BLE001 - code of other packages may raise anything
             info = f"{type(error).__name__}: {error}"
         expected = ProbeInfo if self.kind == "probe" else MethodInfo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kick.budget import parse_budget, shadowed
 from pytest_kick.errors import UsageError
-from pytest_kick.registry import did_you_mean
+from pytest_kick.registry import METHODS, did_you_mean
 from pytest_kick.suite import Suite, check_together, read_suites
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ def _check_each(settings: Settings, suites: Sequence[Suite]) -> None:
     for option, (globs, names) in known.items():
         for glob in globs:
             if not fnmatch.filter(names(), glob):
-                msg = f"--kick-{option}: {option}: got {glob!r}, which matches nothing in the suites. {did_you_mean(glob, names())}"
+                registered = {info.name for info in METHODS.known()} - METHODS.builtin if option == "method" else set()
+                hint = did_you_mean(glob, names() | registered)
+                msg = f"--kick-{option}: {option}: got {glob!r}, which matches nothing in the suites. {hint}"
                 raise UsageError(msg)
 
 

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
-from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UsageError
+from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UnknownNameError, UsageError
 from pytest_kick.extras import lacking
 from pytest_kick.freshness import foreseen
 from pytest_kick.journal import Journal
+from pytest_kick.newcomers import recordable, with_newcomers
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import absence, record_command
 from pytest_kick.registry import did_you_mean
@@ -20,7 +21,7 @@ from pytest_kick.spec import DTYPES, Case, CompressionSpec
 from pytest_kick.verdict import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_kick.baseline import Baseline
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 class Session:
     """Hold the suites and results of a run; the same class serves the controller and the workers."""
 
-    def __init__(self, settings: Settings, directories: Iterable[Path]) -> None:
+    def __init__(self, settings: Settings, directories: Iterable[Path], late: Collection[Path] = ()) -> None:
         """Read the suites of `directories` and select the cells.
+
+        What a suite among `late` may not know yet, a `conftest.py` may register before its tests are collected: it is judged then.
 
         Raises:
             UsageError: a suite is malformed, or a filter matches nothing.
@@ -48,20 +51,25 @@ class Session:
         self.store = BaselineStore(settings.baselines)
         self.journal = Journal(settings.scratch, settings.run_id)
         self.progress: Callable[[str], None] = lambda _: None
+        open_names = bool(late and (settings.method or settings.level))
         for directory in directories:
-            self.add_directory(directory)
-        if self.suites:
+            try:
+                self.add_directory(directory)
+            except UnknownNameError:
+                if directory not in late:
+                    raise
+                open_names = True
+        if self.suites and not open_names:
             check_filters(settings, self.suites)
 
     def add_directory(self, directory: Path) -> tuple[Suite, ...]:
-        """Read the suites of a directory once, and return them."""
+        """Read the suites of a directory once, and return them, with the cells of methods that were registered since."""
         directory = directory.resolve()
         if directory not in self._by_directory:
-            suites = read_suites(directory)
-            self._by_directory[directory] = suites
-            self.suites += suites
-            self.by_id |= {case.id: case for suite in suites for case in suite.cases}
-        return self._by_directory[directory]
+            self._by_directory[directory] = read_suites(directory)
+        self.suites = with_newcomers(self.settings, [suite for suites in self._by_directory.values() for suite in suites])
+        self.by_id = {case.id: case for suite in self.suites for case in suite.cases}
+        return tuple(suite for suite in self.suites if suite.path.parent == directory)
 
     def cases_of(self, directory: Path, name: str | None = None) -> tuple[Case, ...]:
         """Return the cells that a test module in `directory` runs: of all suites beside it, or of the one called `name`.
@@ -193,7 +201,7 @@ class Session:
             noise_floors=dense[1] if dense else stored.noise_floor if stored else None,
         )
         if stored is None:
-            return replace(outcome, verdict=verdict)
+            return replace(outcome, verdict=verdict, new=case.unlisted and not self.settings.updating)
         noted = tuple(map(str, stored.noted_differences(measurement)))
         return replace(outcome, verdict=verdict, recorded=stored.recorded, noted=noted)
 
@@ -261,11 +269,10 @@ class Session:
     def expected(self) -> set[tuple[str, str, str]]:
         """Return the (model, dtype, cell) of every baseline that some suite has a use for, whatever was selected."""
         keys = set()
-        for suite in self.suites:
-            for case in suite.cases:
-                fixed = "float32" if case.compression.float32_only else case.dtype
-                for dtype in (fixed,) if fixed else DTYPES:
-                    keys |= {(case.shelf, dtype, case.cell), (case.shelf, dtype, "dense")}
+        for case in [*(case for suite in self.suites for case in suite.cases), *recordable(self.suites)]:
+            fixed = "float32" if case.compression.float32_only else case.dtype
+            for dtype in (fixed,) if fixed else DTYPES:
+                keys |= {(case.shelf, dtype, case.cell), (case.shelf, dtype, "dense")}
         return keys
 
     def finished(self) -> Iterator[dict[str, Any]]:

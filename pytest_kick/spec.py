@@ -246,6 +246,8 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     dtype: str = ""
     facts: str = ""
+        on_request: run only where `--kick-model` names the model.
+        unlisted: no suite names it: `--kick-method` brought it, and without a stored run it is NEW.
     first_look: int = 0
 
     @property
@@ -256,6 +258,8 @@ class Case:
     @property
     def id(self) -> str:
         """Return `suite--model--cell`, with the dtype where the suite fixes one."""
+    on_request: bool = False
+    unlisted: bool = False
         return "--".join([self.suite, self.model.name, self.cell, *([self.dtype] if self.dtype else [])])
 
     @property

@@ -17,6 +17,7 @@ from pytest_kick.errors import SuiteError
 from pytest_kick.grid import as_list, expand
 from pytest_kick.infos import FAMILIES
 from pytest_kick.references import references, resolved
+from pytest_kick.registration import load_plugins
 from pytest_kick.registry import METHODS, PROBES, did_you_mean
 from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
-    {"schema", "name", "summary", "default", "hub", "probes", "facts", "first_look", "dtype", "dense", "models", "compressions", "budgets"}
+    {"schema", "name", "summary", "default", "hub", "probes", "facts", "first_look", "dtype", "dense", "models", "compressions"}
+    | {"budgets", "plugins", "on_request", "claims"}
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
@@ -136,6 +138,7 @@ class _Reader:
         self.check_ids(cases)
         return Suite(
             name=name,
+        load_plugins(self.where, self.path.parent, self.typed(self.data, "plugins", list, []))
             path=self.path,
             summary=self.typed(self.data, "summary", str, ""),
             default=self.typed(self.data, "default", bool, default=True),

@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "pytest_kick"
 
 LAYERS = (
     {"", "errors"},
-    {"infos", "methods", "registry", "stats", "instruments", "jsonl"},
-    {"spec", "references", "grid", "budget", "suite", "catalog", "facts", "result", "extras"},
+    {"infos", "methods", "registry", "registration", "stats", "instruments", "jsonl"},
+    {"spec", "references", "grid", "budget", "series", "suite", "catalog", "facts", "result", "extras"},
     {"baseline", "verdict", "claims"},
     {"models"},  # layer 4: the rooms below stand on the loaded model
     {"calibration"},

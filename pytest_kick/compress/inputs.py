@@ -37,6 +37,16 @@ class Seen:
         """Return the norm of each input, `(in,)` float64."""
         return self._moments.norms
 
+    @property
+    def n_tokens(self) -> int:
+        """Return the number of tokens seen."""
+        return self._moments.n_tokens
+
+    @property
+    def hessian(self) -> torch.Tensor:
+        """Return the Hessian, `(in, in)` float32, made anew: its reader may change it."""
+        return self._moments.hessian
+
     def factor(self, *, damping: float, act_order: bool = False) -> Factor:
         """Return the factored Hessian, made once for all matrices that read these inputs."""
         key = (damping, act_order)

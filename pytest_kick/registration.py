@@ -1,0 +1,267 @@
+"""Methods of others, by a decorator: a function or a class becomes an entry of the table of methods.
+
+What is registered is known to suites like a built-in method; `docs/new-method.md` shows how. A file that registers is imported by
+`load_plugin`, where a suite names it, or by pytest (a `conftest.py`), or as an entry point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import math
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from pytest_kick.errors import UsageError
+from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, FAMILIES, LEVELS, Level, MethodInfo, Scalar
+from pytest_kick.registry import METHODS, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Code = TypeVar("Code")
+_TARGET, _CHECK = "pytest_kick.compress.registered:run", "pytest_kick.compress.check_registered:check"
+KINDS = tuple(kind for kind in get_args(Level) if kind != "name")
+ABLE = tuple(range(2, 9))
+"""Bits that a suite may ask of a method that declares no levels."""
+STANDARD: dict[str, tuple[float, ...]] = {
+    "bits": (2, 3, 4, 8),
+    "sparsity": (0.1, 0.2, 0.3, 0.5),
+    "rank": (8, 32),
+    "count": (1, 2),
+    "sigma": (0.1, 0.2),
+}
+"""Levels at which a method runs that declares none, where no suite names it."""
+_TAKEN = frozenset({"method", "scope", "models", "families", "dtype", "chain", "pattern", "name", "sparsity_of", *LEVELS})
+_MAX_BITS = 16
+
+
+def method(
+    name: str,
+    level: Level = "bits",
+    *,
+    levels: Sequence[float] = (),
+    families: Sequence[str] = FAMILIES,
+    choices: Mapping[str, Sequence[Scalar]] | None = None,
+    compensates: bool = False,
+    float32_only: bool = False,
+) -> Callable[[Code], Code]:
+    """Register a compression method.
+
+    A function is called once for each matrix of the scope, `(weight, level)`: `weight` is a copy, `(out, in)` float32 on the CPU;
+    `level` is a number of the kind named here. It returns the new weights, of the same shape and dtype, or a pair of them and the
+    bits that one weight then takes, scales and all. Parameters with a default become parameters of suites; one called `inputs`
+    makes the method calibrated and is given a `pytest_kick.compress.LayerInputs`. One called `group` is the number of inputs that share
+    a grid, 0 for the whole row, and is held to that.
+
+    A class is made once for each compression, `(level, **parameters)`, and called once for each matrix with a
+    `pytest_kick.compress.Target` (its weights, name and module), and `inputs` where its call takes that. What it returns is as for a
+    function. Where it has a `start`, this is called before, once, with the `pytest_kick.compress.Targets` of the whole scope.
+
+    Args:
+        name: in suites, ids and reports; letters, digits, `_` and `.`.
+        level: `bits`, `sparsity` (in [0, 1)), `rank`, `count` or `sigma`.
+        levels: those at which it runs where no suite names it, and the only bits it can do; usual ones by default.
+        families: model families it is defined for.
+        choices: for parameters with a closed set of values, those values.
+        compensates: a pruning method that changes the weights it keeps.
+        float32_only: it runs its cell, and the dense comparison of that cell, in float32.
+
+    Returns:
+        A decorator that gives back what it decorates.
+
+    Raises:
+        UsageError: a name that is taken or does not fit an id, a level, a family or a parameter that suites cannot hold.
+    """
+
+    def decorate(code: Code) -> Code:
+        where = f"method {name!r}"
+        _check(where, level, levels, families)
+        own, calibrated = _parameters(where, code)
+        _add(
+            MethodInfo(
+                name=name,
+                level=level,
+                target=_TARGET,
+                check="" if level == "sparsity" else _CHECK,
+                summary=_summary(code),
+                families=tuple(families),
+                bits=tuple(int(bits) for bits in levels or ABLE) if level == "bits" else (),
+                levels=tuple(levels) or STANDARD[level],
+                params=(*own, *(CALIBRATION if calibrated else ())),
+                choices=(*_choices(where, dict(own), choices or {}), *(CALIBRATION_CHOICES if calibrated else ())),
+                least=CALIBRATION_LEAST if calibrated else (),
+                calibrated=calibrated,
+                compensates=compensates,
+                float32_only=float32_only,
+                code=code,
+            )
+        )
+        return code
+
+    return decorate
+
+
+def load_plugins(where: str, folder: Path, names: Sequence[object]) -> None:
+    """Import the files that a suite names, relative to its folder.
+
+    Args:
+        where: opens errors, such as `suites/a.toml`.
+        folder: of the suite.
+        names: as the suite gives them.
+
+    Raises:
+        UsageError: one is no Python file, or does not import.
+    """
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name.endswith(".py"):
+            msg = f"{where}: plugins[{i}]: got {name!r}, expected the name of a Python file. Correct it."
+            raise UsageError(msg)
+        load_plugin(f"{where}: plugins[{i}]", (folder / name).resolve())
+
+
+def load_plugin(where: str, path: Path) -> None:
+    """Import a file that registers methods; the same file is imported once, until `METHODS` is restored.
+
+    Args:
+        where: opens the error, such as `suites/a.toml: plugins[0]`.
+        path: absolute, of a Python file.
+
+    Raises:
+        UsageError: there is no such file, or it does not import; names its line.
+    """
+    digest = hashlib.blake2s(str(path).encode(), digest_size=4).hexdigest()
+    name = f"kick_plugin_{path.stem}_{digest}"
+    if name in METHODS.plugins:
+        return
+    spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        msg = f"{where}: got {path.name!r}, expected a Python file beside the suite. Correct the path."
+        raise UsageError(msg)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as for any import: dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
+        place, text = _place(error, path), " ".join(str(error).split())
+        msg = f"{where}: got {type(error).__name__} ({text}) in {path.name} line {place}, expected a file that imports. Correct it."
+        raise UsageError(msg) from error
+    METHODS.plugins.add(name)
+
+
+def place_in(error: BaseException, path: str) -> int:
+    """Return the last line of a file that an exception passed through, 0 where it passed through none."""
+    lines = [frame.lineno or 0 for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return lines[-1] if lines else 0
+
+
+def _place(error: BaseException, path: Path) -> int:
+    broken = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else None
+    return broken or place_in(error, str(path)) or 1
+
+
+def _add(info: MethodInfo) -> None:
+    """Enter a method in the table; a file that is imported a second time enters its own again."""
+    known = next((entry for entry in METHODS.known() if entry.name == info.name), None)
+    if known is not None and origin(known.code) != origin(info.code):
+        place = "a built-in one" if known.code is None else f"one of {origin(known.code)[0]}"
+        msg = f"method {info.name!r}: name: got that of {place}, expected a name of its own. Rename it."
+        raise UsageError(msg)
+    METHODS.register(info, replace=True)
+    info.code.kick_method = info  # an entry point resolves to what was decorated
+
+
+def origin(code: Any) -> tuple[str, str]:  # noqa: ANN401 - a function or a class
+    """Return the file in which a function or a class is defined, and its name there."""
+    if not inspect.isclass(code) and hasattr(code, "__code__"):
+        return code.__code__.co_filename, code.__qualname__
+    try:
+        return inspect.getfile(code), code.__qualname__
+    except (TypeError, OSError, AttributeError):
+        return getattr(code, "__module__", ""), getattr(code, "__qualname__", repr(code))
+
+
+def _check(where: str, level: object, levels: Sequence[float], families: Sequence[str]) -> None:
+    if level not in KINDS:
+        msg = f"{where}: level: got {level!r}, expected one of {', '.join(KINDS)}. {did_you_mean(str(level), KINDS)}"
+        raise UsageError(msg)
+    for name in families:
+        if name not in FAMILIES:
+            msg = f"{where}: families: got {name!r}, expected some of {', '.join(FAMILIES)}. {did_you_mean(name, FAMILIES)}"
+            raise UsageError(msg)
+    for value in levels:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _fits(str(level), value):
+            rule = {"bits": f"whole numbers from 1 to {_MAX_BITS}", "sparsity": "fractions in (0, 1)", "sigma": "numbers above 0"}
+            msg = f"{where}: levels: got {value!r}, expected {rule.get(str(level), 'whole numbers from 1')}. Correct it."
+            raise UsageError(msg)
+
+
+def _fits(level: str, value: float) -> bool:
+    if level in {"sparsity", "sigma"}:
+        return 0 < value < (1 if level == "sparsity" else math.inf)
+    return 1 <= value <= (_MAX_BITS if level == "bits" else math.inf) and value % 1 == 0
+
+
+def _parameters(where: str, code: Any) -> tuple[tuple[tuple[str, Scalar], ...], bool]:  # noqa: ANN401 - a function or a class
+    """Return the parameters that suites may give, with their defaults, and whether `inputs` are asked for."""
+    if inspect.isclass(code):
+        made, called = _taken(where, code, ("level",)), _taken(where, _call_of(where, code), ("target",))
+        own, asks = made, called
+    else:
+        own = asks = _taken(where, code, ("weight", "level"))
+    found: list[tuple[str, Scalar]] = []
+    calibrated = "inputs" in asks
+    for name, parameter in own.items():
+        if name == "inputs":
+            continue
+        if not isinstance(parameter.default, str | int | float | bool):
+            got = "none" if parameter.default is parameter.empty else repr(parameter.default)
+            msg = f"{where}: {name}: got {got} as its default, expected a text, a number, True or False: suites may give it. Write one."
+            raise UsageError(msg)
+        if name in _TAKEN or (calibrated and name in dict(CALIBRATION)):
+            msg = f"{where}: {name}: got a parameter of this name, which suites use for something else. Rename it."
+            raise UsageError(msg)
+        found.append((name, parameter.default))
+    return tuple(found), calibrated
+
+
+def _call_of(where: str, code: Any) -> Any:  # noqa: ANN401 - a class
+    if "__call__" not in vars(code) and not any("__call__" in vars(base) for base in code.__mro__[:-1]):
+        msg = f"{where}: class: got {code.__name__} without __call__, expected one that is called with each matrix. Write it."
+        raise UsageError(msg)
+    return code.__call__
+
+
+def _taken(where: str, code: Any, wanted: tuple[str, ...]) -> dict[str, inspect.Parameter]:  # noqa: ANN401 - something to be called
+    """Return the parameters of a function, or of the making of a class, behind those that it is called with by position."""
+    if not callable(code):
+        msg = f"{where}: code: got {code!r}, expected a function or a class. Decorate one."
+        raise UsageError(msg)
+    parameters = list(inspect.signature(code).parameters.values())
+    if parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    first, rest = parameters[: len(wanted)], parameters[len(wanted) :]
+    if len(first) < len(wanted) or any(parameter.kind not in plain for parameter in first):
+        got = ", ".join(parameter.name for parameter in parameters)
+        msg = f"{where}: signature: got ({got}), expected ({', '.join(wanted)}, ...) first, then parameters with defaults. Correct it."
+        raise UsageError(msg)
+    return {p.name: p for p in rest if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}
+
+
+def _choices(where: str, own: Mapping[str, Scalar], choices: Mapping[str, Sequence[Scalar]]) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+    for name, values in choices.items():
+        if name not in own or own[name] not in values:
+            got = f"{list(values)} for {name!r}"
+            msg = f"{where}: choices: got {got}, expected values of a parameter, its default among them. Correct it."
+            raise UsageError(msg)
+    return tuple((name, tuple(values)) for name, values in choices.items())
+
+
+def _summary(code: Any) -> str:  # noqa: ANN401 - a function or a class
+    first = " ".join((code.__doc__ or "").strip().partition("\n\n")[0].split()).rstrip(".")
+    return first or f"registered in {Path(origin(code)[0]).name}"
