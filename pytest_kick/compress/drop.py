@@ -79,7 +79,7 @@ def drop_layers(targets: Targets, step: CompressionStep) -> None:
         for block in (*gone, *(left[i] for i in _chosen(step, left, weights, max(k - len(gone), 0)))):
             for matrix in block.matrices:
                 weights[matrix.name].zero_()
-                targets.mask_bits.setdefault(matrix.name, 0)  # a smaller model stores nothing of it
+                targets.dropped[matrix.name] = matrix.n
             targets.skipped.add(block.name)
 
 
@@ -119,8 +119,7 @@ def _drop_units(targets: Targets, step: CompressionStep, groups: tuple[Group, ..
     for group, drop in zip(groups, drops, strict=True):
         for matrix, units in _units(group, weights):
             units[drop] = 0.0
-            plain = np.count_nonzero(weights[matrix.name].numpy() == 0) == int(drop.sum()) * (matrix.n // group.n)
-            targets.mask_bits.setdefault(matrix.name, 0 if plain else matrix.n)  # a smaller model stores nothing of what is gone
+            targets.dropped[matrix.name] = int(drop.sum()) * (matrix.n // group.n)
 
 
 def _units(group: Group, weights: dict[str, torch.Tensor]) -> list[tuple[Matrix, NDArray[np.float32]]]:

@@ -59,8 +59,9 @@ class _Cell:
         formats: likewise.
         packed: likewise.
         hooks: likewise.
-        mask_bits: likewise.
+        dropped: likewise.
         skipped: likewise.
+        mask_bits: name of a matrix -> bits that say where its zeros are.
         inputs: number of a step, from 1 -> its calibration data, for calibrated ones.
     """
 
@@ -71,8 +72,9 @@ class _Cell:
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
-    mask_bits: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
+    mask_bits: dict[str, int] = field(default_factory=dict)
     inputs: dict[int, Inputs] = field(default_factory=dict)
 
 
@@ -225,7 +227,7 @@ def _targets(cell: _Cell, chosen: tuple[Matrix, ...]) -> Targets:
         packed=cell.packed,
         hooks=cell.hooks,
         module=module,
-        mask_bits=cell.mask_bits,
+        dropped=cell.dropped,
         skipped=cell.skipped,
     )
 
@@ -289,7 +291,8 @@ def _bits(cell: _Cell, targets: Targets, counts: tuple[Count, ...]) -> float:
     for item, count in zip(targets.items, counts, strict=True):
         name = item.matrix.name
         width, grid, form = _width(cell, name), cell.grids.get(name), cell.formats.get(name)
-        stored = count.n * width
+        gone = min(cell.dropped.get(name, 0), count.zeros)
+        stored = (count.n - gone) * width
         if name in cell.mask_bits:
             sparse = (count.n - count.zeros) * width + cell.mask_bits[name]
             stored = sparse if grid is not None or form is None else min(sparse, stored)

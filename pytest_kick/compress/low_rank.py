@@ -111,7 +111,8 @@ def low_rank_aware(targets: Targets, step: CompressionStep, inputs: Inputs) -> N
             lead = _leading(seen_by @ seen_by.T, rank)
         return Solution.of((lead @ (lead.T @ weight)).float(), factor)
 
-    inputs.solve(chosen, solve, gram=True)
+    if ranks:
+        inputs.solve(chosen, solve, gram=True)
     for item, rank in ranks.values():
         _enter(targets, item, rank, item.weight)
 

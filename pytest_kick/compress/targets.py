@@ -54,8 +54,8 @@ class Targets:
         hooks: name of a module -> a forward pre-hook it gets after the cast, such as the rounding of its input; one that stands there
             by an earlier step may be replaced.
         module: the model, for methods that ask which matrices belong together; they may look, and change nothing there.
-        mask_bits: name of a matrix -> bits that say where its zeros are; a method whose zeros are whole heads or blocks enters its
-            matrices here, with 0 where a smaller model would store nothing of them.
+        dropped: name of a matrix -> number of its weights that a smaller model would not have: those of heads, neurons and blocks that
+            are gone.
         skipped: names of blocks whose call gives back the hidden states that it is given, from the end of the step on.
     """
 
@@ -67,7 +67,7 @@ class Targets:
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
     module: nn.Module | None = None
-    mask_bits: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
 
     @property
