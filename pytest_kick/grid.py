@@ -69,6 +69,10 @@ def _check_chains(where: str, specs: Sequence[CompressionSpec]) -> None:
         if METHODS.get(step.method, where).packs:
             msg = f"{where}: chain: got a step after {step.method}, expected it last: it replaces the weights. Reorder the steps."
             raise SuiteError(msg)
+    for step in itertools.chain.from_iterable(spec.steps[1:] for spec in specs):
+        if METHODS.get(step.method, where).brings:
+            msg = f"{where}: chain: got a step before {step.method}, expected it first: it brings its own weights. Reorder the steps."
+            raise SuiteError(msg)
     for spec in specs:
         infos = [METHODS.get(step.method, where) for step in spec.steps]
         prunes = [info.name for info in infos if info.level in {"sparsity", "count"}]
@@ -172,20 +176,20 @@ def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
     words = dict(info.words).get(key, ())
     if isinstance(value, str) and value in words:
         return value
+    if isinstance(value, str) and refers(info, key, value):
+        check_reference(where, key, value)
+        return value
     if type(value) is int and isinstance(default, float):
         value = float(value)
     right = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
     if not right or (choices is not None and value not in choices):
-    if isinstance(value, str) and refers(info, key, value):
-        check_reference(where, key, value)
-        return value
         known = [*map(str, choices or ()), *(f"{kind}:NAME" for kind in kinds_of(info, key))]
         expected = f"one of {', '.join(known)}" if known else " or ".join([_TYPES[type(default)], *map(repr, words)])
         msg = f"{where}: {key}: got {value!r}, expected {expected}. Correct it."
         raise SuiteError(msg)
     assert isinstance(value, str | int | float | bool)
     # Values stand in ids and file names, where a sign would read as a separator.
-    if isinstance(value, str) and not is_name(value):
+    if isinstance(value, str) and key not in info.paths and not is_name(value):
         msg = f"{where}: {key}: got {value!r}, expected {NAME_RULE}. Correct it."
         raise SuiteError(msg)
     least = dict(info.least).get(key, 0)
@@ -204,7 +208,7 @@ def _levels(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[_Lev
         msg = f"{where}: {info.name}: got {sorted(table)}, expected {wanted}. Correct it."
         raise SuiteError(msg)
     kind = given[0] if given else info.level
-    value = table.get(kind, list(info.bits) or [0])
+    value = [0] if kind == "name" else table.get(kind, list(info.bits) or [0])
     levels = _range(where, kind, value) if isinstance(value, dict) else as_list(value)
     return [("" if kind == info.level else kind, _level(where, info, kind, level), ()) for level in levels]
 

@@ -188,6 +188,7 @@ class StepReport:
         achieved: the level found: zeros over weights (over all body weights for `sparsity_of = "model"`), or bits of the grid.
         bits_per_weight: effective, scales, zeros and bitmask included.
         calibration: hash of the token ids that a calibrated method saw, or "".
+        checkpoint: hash of the tensors that a method brought from elsewhere, or "".
         notes: what a reader should know, such as `head untied from the input embedding`.
     """
 
@@ -202,6 +203,7 @@ class StepReport:
     achieved: float
     bits_per_weight: float
     calibration: str = ""
+    checkpoint: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -220,10 +222,9 @@ class CompressionReport:
     n_total: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict; steps that saw no data say nothing of it."""
+        """Return a JSON-able dict; steps that saw no data, or no checkpoint, say nothing of it."""
         plain = asdict(self)
-        steps = [{name: value for name, value in step.items() if name != "calibration" or value} for step in plain["steps"]]
-        return {**plain, "steps": steps}
+        return plain | {"steps": [{k: v for k, v in s.items() if v or k not in {"calibration", "checkpoint"}} for s in plain["steps"]]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pytest_kick.errors import CompressionError, KickError
 from pytest_kick.facts import load_facts, shipped_facts
 from pytest_kick.instruments import Stopwatch, environment, peak_memory_bytes
 from pytest_kick.models.cache import ModelCache
+from pytest_kick.models.checkpoint import Trust
 from pytest_kick.registry import PROBES, load_target
 from pytest_kick.result import Measurement, ProbeScore, Timing
 
@@ -69,6 +70,7 @@ class Runner:
             trust_remote_code=settings.trust_remote_code,
             progress=progress,
         )
+        self._trust = Trust(allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code)
         self._probes: dict[tuple[str, str], Any] = {}
         self._calibrators: dict[str, Calibrator] = {}
 
@@ -113,7 +115,7 @@ class Runner:
         with watch.phase("restore"):
             model.fresh_()
         with watch.phase("compress"):
-            report = compress_(model, case.compression, self._calibrator(case))
+            report = compress_(model, case.compression, self._calibrator(case), self._trust)
         with watch.phase("cast"):
             model.cast_(getattr(torch, dtype), self.settings.device)
             finish_(model, case.compression)
@@ -182,12 +184,9 @@ class Runner:
                 tokenizer=model.tokenizer_hash,
                 compression=case.compression,
                 calibration=[step.calibration for step in report.steps if step.calibration],
+                checkpoints=[step.checkpoint for step in report.steps if step.checkpoint],
                 scores=scores,
-                noted={
-                    **environment(self.settings.threads),
-                    "device": self.settings.device,
-                    "batch_size": self.settings.batch_size,
-                },
+                noted={**environment(self.settings.threads), "device": self.settings.device, "batch_size": self.settings.batch_size},
             ),
             warnings=tuple(sorted({f"{w.category.__name__}: {' '.join(str(w.message).split())[:200]}" for w in caught})),
         )

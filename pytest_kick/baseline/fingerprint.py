@@ -44,6 +44,7 @@ def build_fingerprint(
     tokenizer: str,
     compression: CompressionSpec,
     calibration: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
     scores: Iterable[ProbeScore],
     noted: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
@@ -55,6 +56,7 @@ def build_fingerprint(
         tokenizer: hash of the tokenizer.
         compression: what was asked for; parameters are written out with the defaults, so that a default that changes blocks too.
         calibration: hashes of the data that the calibrated steps saw, in their order.
+        checkpoints: hashes of the tensors that steps brought from elsewhere, in their order.
         scores: of each probe: its examples, version and settings block.
         noted: what is recorded but never blocks: versions, CPU, threads, batch size.
 
@@ -65,6 +67,8 @@ def build_fingerprint(
     blocking: dict[str, Any] = {"weights": weights, "architecture": architecture, "tokenizer": tokenizer, "compression": steps}
     if calibration:
         blocking["calibration"] = list(calibration)
+    if checkpoints:
+        blocking["checkpoint"] = list(checkpoints)
     for score in scores:
         said = (examples_digest(score.examples), score.version, dict(score.settings))
         blocking |= {f"{score.probe}.{part}": value for part, value in zip(PROBE_FIELDS, said, strict=True)}
@@ -73,9 +77,10 @@ def build_fingerprint(
 
 
 def _asked(step: CompressionStep) -> dict[str, Any]:
-    """Return a step as the fingerprint holds it, without parameters that are not given ("")."""
-    params = dict(METHODS.get(step.method, "fingerprint").params) | dict(step.params)
-    given = {name: value for name, value in params.items() if value != ""}
+    """Return a step as the fingerprint holds it, without parameters that are not given ("") and without paths."""
+    info = METHODS.get(step.method, "fingerprint")
+    params = dict(info.params) | dict(step.params)
+    given = {name: value for name, value in params.items() if value != "" and name not in info.paths}
     unit = {"unit": step.unit} if step.unit else {}
     return {"method": step.method, "scope": step.scope, "level": step.level, "params": given, **unit}
 

@@ -111,6 +111,15 @@ class Inputs:
     after: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def recorded(self) -> dict[str, str]:
+        """Return what the report of the step says of its data."""
+        return {"calibration": self.data.hash}
+
+    def parameters(self) -> list[str]:
+        """Return the names of the parameters that it changes besides the scope's matrices."""
+        return []
+
     def solve(self, targets: Targets, solve: Solve, *, gram: bool) -> None:
         """Replace the weights of all targets by their solutions.
 

@@ -12,11 +12,12 @@ from torch import nn
 from pytest_kick.compress import int8
 from pytest_kick.compress.check import STRUCTURED, Checked, Count, check_chain, check_level, check_step
 from pytest_kick.compress.drop import skip_
-from pytest_kick.compress.inputs import Calibrator, Inputs, calibration_of
 from pytest_kick.compress.outside import Outside
+from pytest_kick.compress.supplies import Supply, supplies
 from pytest_kick.compress.targets import PreHook, Target, Targets, write_back
 from pytest_kick.errors import CompressionError, KickError
 from pytest_kick.extras import lacking
+from pytest_kick.models.checkpoint import Trust
 from pytest_kick.models.scopes import Matrix, body_size, find_matrices, select
 from pytest_kick.registry import METHODS, load_target
 from pytest_kick.result import CompressionReport, StepReport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kick.compress.formats import Format
+    from pytest_kick.compress.inputs import Calibrator
     from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.spec import CompressionSpec
 
@@ -62,7 +64,7 @@ class _Cell:
         dropped: likewise.
         skipped: likewise.
         mask_bits: name of a matrix -> bits that say where its zeros are.
-        inputs: number of a step, from 1 -> its calibration data, for calibrated ones.
+        inputs: number of a step, from 1 -> what it gets besides, see `supplies`.
     """
 
     model: LoadedModel
@@ -75,11 +77,13 @@ class _Cell:
     dropped: dict[str, int] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     mask_bits: dict[str, int] = field(default_factory=dict)
-    inputs: dict[int, Inputs] = field(default_factory=dict)
+    inputs: dict[int, Supply] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def compress_(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None = None) -> CompressionReport:
+def compress_(
+    model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None = None, trust: Trust | None = None
+) -> CompressionReport:
     """Apply a compression to the float32 master, step by step, and measure each step on the weights.
 
     `model.fresh_()` comes before it; after it `model.cast_()`, then `finish_`. Whatever happens, `model.fresh_()` brings the dense
@@ -89,16 +93,18 @@ def compress_(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator 
         model: dense.
         spec: what is done to it.
         calibrator: gives calibrated steps their data; needed by them alone.
+        trust: what a checkpoint may be.
 
     Raises:
         CompressionError: a step failed, did not achieve what was asked, or needs an extra that is not installed.
         CalibrationError: there is no data for a calibrated step.
+        ModelError: a checkpoint that is none of this model.
         ScopeError: a scope that this model does not have.
     """
     _PENDING.pop(model, None)
     if reason := lacking(spec):
         raise CompressionError(reason)
-    cell = _Cell(model=model, matrices=find_matrices(model.module), inputs=_inputs(model, spec, calibrator))
+    cell = _Cell(model=model, matrices=find_matrices(model.module), inputs=supplies(model, spec, calibrator, trust or Trust()))
     reports = tuple(_run(cell, step, (number, len(spec.steps))) for number, step in enumerate(spec.steps, 1))
     grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
     packed = int8.pack(model.module, cell.matrices, grids)
@@ -143,25 +149,6 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
         raise CompressionError(msg)
 
 
-def _inputs(model: LoadedModel, spec: CompressionSpec, calibrator: Calibrator | None) -> dict[int, Inputs]:
-    """Return the data of the calibrated steps, taken before any step: the dense model may have to draw them."""
-    found = {}
-    for number, step in enumerate(spec.steps, 1):
-        if METHODS.get(step.method, step.id).calibrated:
-            if calibrator is None:
-                msg = f"{step.id}: calibration: got no calibrator, expected one for a calibrated method. Give compress_() one."
-                raise CompressionError(msg)
-            calibration = calibration_of(step)
-            found[number] = Inputs(
-                model=model,
-                data=calibrator.data(model, calibration),
-                propagate=calibration.propagate,
-                calibrator=calibrator,
-                after="+".join(earlier.id for earlier in spec.steps[: number - 1]),
-            )
-    return found
-
-
 def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepReport:
     info = METHODS.get(step.method, step.id)
     if cell.packed:
@@ -173,7 +160,9 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     chosen = select(cell.model.module, cell.model.family, step.scope, bits=info.level == "bits")
     notes = _notes(cell.model, chosen)
     earlier = set(cell.touched)
-    names = list(dict.fromkeys(m.parameter for m in chosen))
+    inputs = cell.inputs.get(place[0])
+    brought = inputs.parameters() if inputs else []
+    names = list(dict.fromkeys([*(m.parameter for m in chosen), *brought]))
     cell.model.touch(names)
     cell.touched.update(names)
     targets = _targets(cell, chosen)
@@ -182,12 +171,12 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
     if info.level == "sparsity" and not info.check:
         check_level(targets, step)
     formats, skipped = dict(cell.formats), set(cell.skipped)
-    inputs = cell.inputs.get(place[0])
     _call(load_target(info.target), targets, step, *([inputs] if inputs else []))
     for item in targets.items:
         write_back(cell.model.module, item)
     counts, checked = check_step(targets, step, before)
-    outside.check(cell.model, step)
+    if not brought:
+        outside.check(cell.model, step)
     for item in targets.items:  # what the step moved off an earlier step's format is in it no more
         known, count = cell.formats.get(item.matrix.name), counts[item.matrix.name]
         if known and known is formats.get(item.matrix.name) and count.changed and (count.rewritten or not known.holds(item.weight)):
@@ -196,7 +185,7 @@ def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepRepo
         skip_(cell.model.module.get_submodule(name))
     check_chain(step, place, counts)
     report = _report(cell, step, targets, tuple(counts.values()), replace(checked, notes=(*notes, *checked.notes)))
-    return report if inputs is None else replace(report, calibration=inputs.data.hash, notes=(*report.notes, *inputs.notes))
+    return report if inputs is None else replace(report, **inputs.recorded, notes=(*report.notes, *inputs.notes))
 
 
 def _notes(model: LoadedModel, chosen: tuple[Matrix, ...]) -> tuple[str, ...]:

@@ -55,16 +55,19 @@ def check_directory(directory: Path, where: str, *, family: str, allow_pickle: b
     Raises:
         ModelError: something is missing, not trusted or of another family.
     """
-    config = _json(directory / "config.json", where)
+    config = read_json(directory / "config.json", where)
     tokenizer_config = directory / "tokenizer_config.json"
-    settings = _json(tokenizer_config, where) if tokenizer_config.is_file() else {}
+    settings = read_json(tokenizer_config, where) if tokenizer_config.is_file() else {}
     if ("auto_map" in config or "auto_map" in settings) and not trust_remote_code:
         msg = f"{where}: config: got auto_map, expected no code in the model directory. Allow it by --kick-trust-remote-code."
         raise ModelError(msg)
     if "quantization_config" in config:
         msg = f"{where}: config: got quantization_config, expected dense weights. Use the unquantized checkpoint."
         raise ModelError(msg)
-    _check_files(directory, where, allow_pickle=allow_pickle)
+    check_weight_files(directory, where, allow_pickle=allow_pickle)
+    if not has_tokenizer(directory):
+        msg = f"{where}: tokenizer: got none in {directory}, expected tokenizer.json or the like. Save the tokenizer there."
+        raise ModelError(msg)
     found = family_of(config)
     if found and found != family:
         kind = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
@@ -72,7 +75,17 @@ def check_directory(directory: Path, where: str, *, family: str, allow_pickle: b
         raise ModelError(msg)
 
 
-def _check_files(directory: Path, where: str, *, allow_pickle: bool) -> None:
+def has_tokenizer(directory: Path) -> bool:
+    """Return whether the directory holds a tokenizer."""
+    return any((directory / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def check_weight_files(directory: Path, where: str, *, allow_pickle: bool) -> None:
+    """Check that a directory holds weights, and none that are pickled unless that is allowed.
+
+    Raises:
+        ModelError: it does not.
+    """
     pickles = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern) if path.name != "training_args.bin")
     if not has_safetensors(directory):
         if not pickles:
@@ -81,12 +94,14 @@ def _check_files(directory: Path, where: str, *, allow_pickle: bool) -> None:
         if not allow_pickle:
             msg = f"{where}: weights: got a pickle ({pickles[0]}), expected *.safetensors. Convert it, or use --kick-allow-pickle."
             raise ModelError(msg)
-    if not any((directory / name).is_file() for name in _TOKENIZER_FILES):
-        msg = f"{where}: tokenizer: got none in {directory}, expected tokenizer.json or the like. Save the tokenizer there."
-        raise ModelError(msg)
 
 
-def _json(path: Path, where: str) -> dict[str, Any]:
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    """Read a JSON file of a model directory.
+
+    Raises:
+        ModelError: it is not there, or holds no JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -153,7 +168,16 @@ def check_weights(module: PreTrainedModel, where: str) -> None:
     Raises:
         ModelError: naming the first tensor with NaN or infinite values.
     """
-    for name, parameter in module.named_parameters():
+    check_finite(dict(module.named_parameters()), where)
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Check that all values of named tensors are finite.
+
+    Raises:
+        ModelError: naming the first tensor with NaN or infinite values.
+    """
+    for name, parameter in tensors.items():
         # One pass without a copy; a finite tensor whose sum overflows is looked at again.
         if not torch.isfinite(parameter.detach().sum()) and not torch.isfinite(parameter.detach()).all():
             bad = int((~torch.isfinite(parameter.detach())).sum())

@@ -39,7 +39,7 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
 
     options = {"gguf_file": gguf.name, "local_files_only": True}
     kind = AutoModelForSeq2SeqLM if family == "encoder-decoder" else AutoModelForCausalLM
-    with quiet(), _no_bar():
+    with quiet(), no_bar():
         try:
             progress(f"{where}: dequantizing {gguf.name}")
             model = kind.from_pretrained(gguf.parent, dtype=torch.float32, **options)
@@ -66,7 +66,8 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
 
 
 @contextlib.contextmanager
-def _no_bar() -> Iterator[None]:
+def no_bar() -> Iterator[None]:
+    """Silence the progress bar of the GGUF reader inside the block."""
     # The bar of the GGUF reader is tqdm's own: transformers' switch for progress bars does not reach it.
     from transformers import modeling_gguf_pytorch_utils as reader  # noqa: PLC0415
 
