@@ -1,7 +1,8 @@
-"""Decide the claims of study A (arXiv 2312.00960) on what a run measured; numpy, no torch, no pytest.
+"""Decide the claims of the studies on what a run measured; numpy, no torch, no pytest.
 
-C1 pruning everything hurts at least as much as pruning attention or ffn alone. C2 the cliff lies above sparsity 0.5. C3 int8 on
-attention hurts no more than int8 on ffn. C4 pruning whole rows of the final layer hurts far more than pruning single weights.
+C1 to C5 are study A's (arXiv 2312.00960), C7 to C11 and C25 study B's (LLM-KICK, arXiv 2310.01382), C15 to C17 come from comparisons of
+compression experiments, and C20 to C23 are the open questions of study A. `finding.STATEMENTS` says each in plain words; the function
+that decides it says how.
 
 Retentions are compared from 0 on: a model below the floor knows nothing, and cannot know less than another that knows nothing.
 """

@@ -15,7 +15,22 @@ STATEMENTS = {
     "C2": "knowledge falls off a cliff above sparsity 0.5, not before",
     "C3": "int8 on attention hurts no more than int8 on ffn",
     "C4": "pruning rows of the final layer hurts far more than pruning single weights",
+    "C5": "int8 on top of pruning changes nothing",
+    "C7": "magnitude pruning, wanda and sparsegpt are alike up to 0.3; magnitude collapses by 0.5",
+    "C8": "every N:M of half the weights is worse than half the weights anywhere",
+    "C9": "eight bits stay near the dense model",
+    "C11": "a large model pruned to the size of a small one is no better than the small one",
+    "C15": "pruning a tenth of the norm weights is a catastrophe",
+    "C16": "attention takes more pruning than ffn",
+    "C17": "the calibration seed's spread bounds any ranking of methods",
+    "C20": "dropping heads, neurons or blocks hurts more than as many single weights",
+    "C21": "the order of pruning and quantizing does not matter",
+    "C22": "a recipe made for the model keeps more than the same level everywhere, at equal size",
+    "C23": "16, 8 and 4 bits keep .95 of what is known",
+    "C25": "pruning loses against quantization at equal bytes, loses at 25-30%, and with every N:M",
 }
+PLACES = ("C2", "C16")
+"""Claims about places on the grid, in sparsity; the others are about retention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +38,7 @@ class Finding:
     """Hold what one model shows about one claim; every field is JSON-able.
 
     Attributes:
-        claim: `C1` to `C4`.
+        claim: a key of `STATEMENTS`.
         model: name of the model.
         family: its family.
         dtype: of the forward pass of the cells used.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED, grid, number
+from pytest_kick.claims.ruling import over_seeds
 from pytest_kick.stats import Interval
 from pytest_kick.stats.bootstrap import percentile_interval
 
@@ -50,8 +50,7 @@ def rows_against_weights(panel: Panel) -> list[Finding]:
     its lower bound lies above 0.1, `does not hold` where its upper bound lies below, else `undecided`.
 
     Two arms: the smallest (`l1_per_matrix`, `ln_structured`) and, at the levels with at least 5 common seeds, random ones. The
-    interval of the latter allows for seeds and facts: the variance of the mean over seeds, from the spread of the seeds, plus the
-    variance over resamples of the facts, at Student's t with seeds - 1 degrees of freedom. (Facts count in both: a little too wide.)
+    interval of the latter allows for seeds and facts (`ruling.over_seeds`).
     """
     arms = (("smallest", _smallest(panel)), ("random", _random(panel)))
     return [_decided(panel, arm, pairs) for arm, pairs in arms if pairs]
@@ -100,8 +99,6 @@ def _informative(panel: Panel, pairs: list[Pair]) -> list[Pair]:
 
 def _pooled(panel: Panel, pairs: list[Pair]) -> tuple[float, Interval]:
     """Return the mean difference over levels and seeds, with its interval over facts and, where there are several, seeds."""
-    from scipy import special  # noqa: PLC0415 - 0.15 s that collection need not pay
-
     contrasts = [panel.contrast(pair.single, pair.rows, pair.rest) for pair in pairs]
     kept = [np.maximum(panel.draws(pair.single, pair.rows, pair.rest), 0.0) for pair in pairs]
     draws = np.mean([drawn[:, 0] - drawn[:, 1] for drawn in kept], axis=0)
@@ -109,13 +106,11 @@ def _pooled(panel: Panel, pairs: list[Pair]) -> tuple[float, Interval]:
     # No flip in the sample does not mean no flip: as in a single contrast, Tango's interval is the least width.
     below, above = np.mean([contrast.least_widths(panel.confidence) for contrast in contrasts], axis=0)
     seeds = sorted({pair.seed for pair in pairs})
-    if len(seeds) == 1:
-        drawn = percentile_interval(draws, panel.confidence)
-        return estimate, Interval(low=min(drawn.low, estimate - below), high=max(drawn.high, estimate + above))
-    of_seed = [np.mean([c.estimate for c, pair in zip(contrasts, pairs, strict=True) if pair.seed == seed]) for seed in seeds]
-    deviation = math.sqrt(np.var(of_seed, ddof=1) / len(seeds) + np.var(draws, ddof=1))
-    reach = float(special.stdtrit(len(seeds) - 1, panel.confidence)) * deviation
-    return estimate, Interval(low=estimate - max(reach, below), high=estimate + max(reach, above))
+    drawn = percentile_interval(draws, panel.confidence)
+    if len(seeds) > 1:
+        of_seed = [float(np.mean([c.estimate for c, pair in zip(contrasts, pairs, strict=True) if pair.seed == seed])) for seed in seeds]
+        _, drawn = over_seeds(of_seed, draws, panel.confidence)
+    return estimate, Interval(low=min(drawn.low, estimate - below), high=max(drawn.high, estimate + above))
 
 
 def _detail(panel: Panel, pairs: list[Pair]) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_kick import stats
 from pytest_kick.claims.contrast import Contrast
-from pytest_kick.claims.finding import NOT_APPLICABLE, STATEMENTS, Finding
+from pytest_kick.claims.finding import NOT_APPLICABLE, PLACES, STATEMENTS, Finding
 from pytest_kick.stats import Interval, PairedCounts
 from pytest_kick.stats.bootstrap import resamples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ class Panel:
         dtype: of the forward pass.
         dense: `(n,)` bool: whether the dense model is right.
         floor: score of a model that knows nothing.
-        cells: compressed cells of a single step, one per compression.
+        cells: compressed cells, one per compression.
         weights: `(B, n)` float32: resamples of the facts, shared by all comparisons, so that all of them are paired.
         drawn: `(B, k)` float64: the retention of each cell per resample.
         confidence: of each one-sided bound.
@@ -51,19 +51,21 @@ class Panel:
     drawn: NDArray[np.float64]
     confidence: float
 
+    def single(self) -> Iterator[tuple[CompressionStep, Cell]]:
+        """Iterate over the cells of one step."""
+        yield from ((cell.compression.steps[0], cell) for cell in self.cells if len(cell.compression.steps) == 1)
+
     def find(self, method: str, scope: str, **params: str | float) -> dict[float, Cell]:
         """Return level -> cell of a method at its default parameters, but for those given; levels rise."""
         found = {}
-        for cell in self.cells:
-            step = cell.compression.steps[0]
+        for step, cell in self.single():
             if step.method == method and step.scope == scope and dict(step.params) == _named(step, params):
                 found[step.level] = cell
         return dict(sorted(found.items()))
 
     def seeds(self, method: str, scope: str) -> list[int]:
         """Return the seeds with which a random method was run."""
-        steps = [cell.compression.steps[0] for cell in self.cells]
-        return sorted({int(step.param("seed")) for step in steps if step.method == method and step.scope == scope})
+        return sorted({int(step.param("seed")) for step, _ in self.single() if step.method == method and step.scope == scope})
 
     def judgeable(self, rest: NDArray[np.bool_] | None = None) -> bool:
         """Say whether the dense model is shown to know something of all facts, or of those marked in `rest`, `(n,)` bool."""
@@ -94,6 +96,11 @@ class Panel:
             draws=drawn[:, 0] - drawn[:, 1],
         )
 
+    def on(self, facts: NDArray[np.bool_]) -> Panel:
+        """Return the panel of the facts marked in `(n,)` bool, its cells in the same order."""
+        kept = tuple(replace(cell, ids=cell.ids[facts], hashes=cell.hashes[facts], right=cell.right[facts]) for cell in self.cells)
+        return _panel(kept, self.dense[facts], _weights(int(facts.sum())), self.confidence)
+
     def finding(self, claim: str, arm: str, word: str, detail: str, n_cells: int, place: tuple[float, Interval] | None = None) -> Finding:
         """Make a finding of this panel; `place` is what was estimated, with its interval."""
         return Finding(
@@ -107,7 +114,7 @@ class Panel:
             estimate=None if place is None else place[0],
             low=None if place is None else place[1].low,
             high=None if place is None else place[1].high,
-            unit="sparsity" if claim == "C2" else "retention",
+            unit="sparsity" if claim in PLACES else "retention",
             detail=detail,
             n=len(self.dense),
             n_cells=n_cells,
@@ -143,7 +150,7 @@ def panels(cells: Iterable[Cell], confidence: float) -> list[Panel]:
         steps = cell.compression.steps
         if not steps:
             dense.setdefault((cell.model, cell.dtype), []).append(cell)
-        elif len(steps) == 1:
+        else:
             same = groups.setdefault((cell.model, cell.dtype, cell.ids.tobytes() + cell.hashes.tobytes()), {})
             same.setdefault(cell.compression.id, cell)
     weights: dict[int, NDArray[np.float32]] = {}

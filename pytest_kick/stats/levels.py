@@ -90,7 +90,7 @@ def critical_level(  # noqa: PLR0913 - the grid, the target, and the settings of
     grid, outcomes, right = _checked(levels, compressed, dense, floor)
 
     def crossings(weights: FloatArray) -> FloatArray:
-        return _first_crossing(grid, non_increasing(_retentions(weights, outcomes, right, floor)), target)
+        return first_crossing(grid, non_increasing(_retentions(weights, outcomes, right, floor)), target)
 
     draws = resampled(crossings, len(right), groups=groups, n_resamples=n_resamples, seed=seed)
     estimate = float(crossings(np.ones((1, len(right))))[0])
@@ -190,7 +190,7 @@ def _retentions(weights: FloatArray, outcomes: FloatArray, right: FloatArray, fl
     return np.concatenate([np.ones((len(kept), 1)), kept], axis=1)
 
 
-def _first_crossing(grid: FloatArray, curves: FloatArray, target: float) -> FloatArray:
+def first_crossing(grid: FloatArray, curves: FloatArray, target: float) -> FloatArray:
     """Return where each non-increasing row of (B, k) first reaches the target, infinite where it does not."""
     reached = curves <= target
     index = np.maximum(np.argmax(reached, axis=1), 1)

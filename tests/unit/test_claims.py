@@ -352,10 +352,10 @@ def test_facts_that_changed_are_not_compared() -> None:
 
 
 def test_order_copies_and_chains_change_nothing() -> None:
-    """The same cells in another order, twice, or among chains and other methods give the same findings."""
+    """The same cells in another order, twice, or among chains of which no claim speaks give the same findings."""
     model = Model(500)
     cells = model.grid({"overall": falling(0.4), "attention": falling(0.8), "ffn": falling(0.6)})
-    chain = model.cell(l1("overall", 0.4), int8("overall"), retention=1.0)
+    chain = model.cell(l1("overall", 0.4), int8("ffn"), retention=1.0)
     assert decide([chain, *reversed(cells), *cells]) == decide(cells)
 
 
