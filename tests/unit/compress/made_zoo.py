@@ -10,7 +10,6 @@ import torch
 import transformers as hf
 from torch import nn
 
-from conftest import StandInTokenizer
 from pytest_kick.models.loaded import LoadedModel
 
 D, F, V, DEPTH, TOKENS = 32, 48, 97, 3, 12
@@ -55,6 +54,22 @@ ZOO: dict[str, tuple[str, dict[str, Any], str]] = {
     "MixtralForCausalLM": ("MixtralConfig", {**GQA, "num_local_experts": 3}, "decoder"),
 }  # fmt: skip
 """Class, and a word where there are two of it -> configuration class, arguments, family."""
+
+
+class StandInTokenizer:
+    """Answer what a LoadedModel asks of a tokenizer."""
+
+    bos_token_id = None
+    special_tokens_map: dict[str, str] = {}  # noqa: RUF012 - never written
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return a vocabulary."""
+        return {"a": 0}
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return one token per character."""
+        del add_special_tokens
+        return [0 for _ in text]
 
 
 def build(name: str, **changes: Any) -> nn.Module:
