@@ -35,6 +35,8 @@ STANDARD: dict[str, tuple[float, ...]] = {
     "sigma": (0.1, 0.2),
 }
 """Levels at which a method runs that declares none, where no suite names it."""
+UNCOUNTED = "scales and the like are not counted: the method returned no bits per weight"
+"""What the report of a step notes then."""
 _TAKEN = frozenset({"method", "scope", "models", "families", "dtype", "chain", "pattern", "name", "sparsity_of", *LEVELS})
 _MAX_BITS = 16
 

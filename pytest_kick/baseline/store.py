@@ -67,6 +67,10 @@ class BaselineStore:
             model: name of the model.
             dtype: of the forward pass.
             cell: id of the cell.
+    def cells(self, model: str, dtype: str) -> list[str]:
+        """Return the ids of the recorded cells of a model, sorted."""
+        return sorted(path.name.removesuffix(".json") for path in self.path(model, dtype, "dense").parent.glob("*.json"))
+
             asked: number of examples that will be asked, 0 for all.
         """
         try:

@@ -15,6 +15,7 @@ import torch
 
 from pytest_kick.compress.check import Checked, Count
 from pytest_kick.compress.refusal import refuse
+from pytest_kick.registration import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +125,7 @@ def _check_bits(targets: Targets, step: CompressionStep, before: Mapping[str, to
     refuse(step, full, f"got more than 2^{bits} values in a group", "at most as many as there are codes", advice)
     notes = [f"{len(lay)} of {len(counts)} matrices lay on such a grid before"] if lay else []
     if not all(isinstance(form, Declared) and form.counted for form in forms):
-        notes.append("scales and the like are not counted: the method returned no bits per weight")
+        notes.append(UNCOUNTED)
     if any(isinstance(form, Declared) and form.group is None for form in forms):
         notes.append("no group declared: values were not counted against the bits")
     return Checked(notes=tuple(notes))
