@@ -99,15 +99,21 @@ def _late_conftests(config: pytest.Config, directories: Iterable[Path]) -> dict[
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse a device that is not there, before workers start; only a run that names one and measures imports torch for it."""
+    """Refuse, before workers start, a place for stored runs that cannot be written, and a device that is not there.
+
+    Only a run that names a device and measures imports torch for it.
+    """
     config = session.config
     kick = config.stash[SESSION]
-    if kick.settings.device == "cpu" or not kick.suites or config.option.collectonly or hasattr(config, "workerinput"):
+    if not kick.suites or config.option.collectonly or hasattr(config, "workerinput"):
         return
-    from pytest_kick.models.device import check_device  # noqa: PLC0415 - imports torch
-
     try:
-        check_device(kick.settings.device)
+        if kick.settings.updating:
+            kick.store.check_writable()
+        if kick.settings.device != "cpu":
+            from pytest_kick.models.device import check_device  # noqa: PLC0415 - imports torch
+
+            check_device(kick.settings.device)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kick.baseline import codec
 from pytest_kick.baseline.files import json_bytes, replace_all
 from pytest_kick.baseline.record import SCHEMA, Baseline, from_document, measured_the_same, to_document
-from pytest_kick.errors import BaselineError, KickError, MissingBaselineError
+from pytest_kick.errors import BaselineError, KickError, MissingBaselineError, UsageError
 from pytest_kick.result import Examples
 
 if TYPE_CHECKING:
@@ -51,9 +52,24 @@ class BaselineStore:
                 raise BaselineError(msg)
         return self.root / model / dtype / f"{cell}.json"
 
+    def check_writable(self) -> None:
+        """Check, before anything is measured, that there is a place to write to; nothing is written.
+
+        Raises:
+            UsageError: the directory, or the first above it that exists, is none, or cannot be written.
+        """
+        above = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            msg = f"--kick-baselines: {self.root}: got {above}, which is no writable directory, expected one to record in. Choose another."
+            raise UsageError(msg)
+
     def has(self, model: str, dtype: str, cell: str) -> bool:
         """Return whether a cell has been recorded."""
         return self.path(model, dtype, cell).is_file()
+
+    def cells(self, model: str, dtype: str) -> list[str]:
+        """Return the ids of the recorded cells of a model, sorted."""
+        return sorted(path.name.removesuffix(".json") for path in self.path(model, dtype, "dense").parent.glob("*.json"))
 
     def missing(self, model: str, dtype: str, cell: str, command: str = "") -> str:
         """Return the message for a cell that has not been recorded; `command` is what records it."""
@@ -67,10 +83,6 @@ class BaselineStore:
             model: name of the model.
             dtype: of the forward pass.
             cell: id of the cell.
-    def cells(self, model: str, dtype: str) -> list[str]:
-        """Return the ids of the recorded cells of a model, sorted."""
-        return sorted(path.name.removesuffix(".json") for path in self.path(model, dtype, "dense").parent.glob("*.json"))
-
             asked: number of examples that will be asked, 0 for all.
         """
         try:

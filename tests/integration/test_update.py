@@ -111,13 +111,26 @@ def test_a_sample_is_not_recorded(workspace: Workspace, option: str) -> None:
 
 def test_baselines_that_cannot_be_written_are_told(unrecorded: Workspace) -> None:
     """Where the directory cannot be made, one line says so, the exit code is not 0, and the table and the run record are there."""
-    (unrecorded.path / "baselines").write_text("in the way", encoding="utf-8")
+    (unrecorded.path / "baselines").mkdir(exist_ok=True)
+    (unrecorded.path / "baselines" / "tiny-decoder--few").write_text("in the way", encoding="utf-8")
     result = unrecorded.run("--kick-update", "--kick-json", "run.json", "-k", "dense")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["kick: baselines/tiny-decoder--few/*: file: got *, expected a place to write to.*"])
     result.stdout.fnmatch_lines(["  dense *NEW*"])
     assert last_line(result).endswith("not all recorded")
     assert unrecorded.read("run.json")["counts"]["pass"] == 1
+
+
+@pytest.mark.parametrize("option", ["--kick-update", "--kick-update-new-only"])
+def test_a_place_that_takes_no_baselines_is_refused_before_anything_runs(unrecorded: Workspace, option: str) -> None:
+    """A file where the directory should be, or above it, ends a run that records in one line; other runs do not mind."""
+    (unrecorded.path / "file").write_text("in the way", encoding="utf-8")
+    for name in ("file", "file/below"):
+        result = unrecorded.run(option, "--kick-baselines", name)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        expected = f"*--kick-baselines: *{name}: got *file, which is no writable directory, expected one to record in. Choose another."
+        result.stderr.fnmatch_lines([expected])
+    assert unrecorded.run("--kick-baselines", "file").ret == pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.mark.skipif(is_root(), reason="permissions do not bind root")
