@@ -202,3 +202,54 @@ def test_a_format_goes_with_its_bits() -> None:
         ids(method="cast", bits=8)
     with pytest.raises(SuiteError, match=r"^here: format: got 'fp8_e4m3' at 16 bits, expected bf16 or fp16\. Correct it\.$"):
         ids(method="cast", bits=[8, 16], format="fp8_e4m3")
+
+
+def test_levels_of_more_kinds() -> None:
+    """A count, a rank and a sigma stand in ids with a mark of their own; a range of them gives whole numbers."""
+    assert ids(method="drop_heads", scope="attention", count=[1, 2.0]) == ["drop_heads--attention--n1", "drop_heads--attention--n2"]
+    assert ids(method="drop_heads", scope="attention", sparsity=0.25) == ["drop_heads--attention--s0.25"]
+    assert ids(method="low_rank", rank={"from": 8, "to": 24, "step": 8})[::2] == ["low_rank--overall--r8", "low_rank--overall--r24"]
+    assert ids(method="weight_noise", sigma=[0.1, 2]) == ["weight_noise--overall--sd0.1", "weight_noise--overall--sd2.0"]
+    assert ids(method="weight_noise", sigma={"from": 0.1, "to": 0.3, "step": 0.1})[-1] == "weight_noise--overall--sd0.3"
+    (spec,) = expand("here", {"method": "drop_layers", "count": 1, "order": "even"})
+    assert (spec.id, spec.steps[0].kind, spec.steps[0].unit) == ("drop_layers--overall--n1--order-even", "count", "count")
+
+
+@pytest.mark.parametrize("kind", ["count", "rank", "sigma"])
+@pytest.mark.parametrize("level", [0, 0.0, -0.0, -1, float("nan"), float("inf"), -float("inf"), True, "1", [[1]], 0.5, 1.5])
+def test_wrong_numbers_of_more_kinds(kind: str, level: Any) -> None:
+    """Zero, negative, no number, and half a head are one line; a sigma may be a fraction."""
+    method = {"count": "drop_heads", "rank": "low_rank", "sigma": "weight_noise"}[kind]
+    if kind == "sigma" and level in (0.5, 1.5):
+        assert len(ids(method=method, sigma=level)) == 1
+        return
+    rule = "a number above 0" if kind == "sigma" else "a whole number from 1"
+    with pytest.raises(SuiteError, match=rf"^here: {kind}: got .*, expected {rule}\. Correct it\.$"):
+        ids(**{"method": method, kind: level})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"method": "low_rank", "sparsity": 0.5, "rank": 8}, r"low_rank: got .*, expected `sparsity` or `rank` as its level"),
+        ({"method": "low_rank"}, r"low_rank: got \['method'\], expected `sparsity` or `rank` as its level"),
+        ({"method": "low_rank", "count": 8}, r"low_rank: got .*, expected `sparsity` or `rank` as its level"),
+        ({"method": "drop_heads", "sparsity": 0.5, "count": 1}, r"drop_heads: got .*, expected `sparsity` or `count` as its level"),
+        ({"method": "drop_layers", "rank": 1}, r"drop_layers: got .*, expected `sparsity` or `count` as its level"),
+        ({"method": "weight_noise", "sparsity": 0.5}, r"weight_noise: got .*, expected `sigma` as its level"),
+        ({"method": "l1_global", "count": 3}, r"l1_global: got .*, expected `sparsity` as its level"),
+        ({"method": "drop_heads", "sparsity": 1}, r"sparsity: got 1, expected a fraction in \[0, 1\)"),
+        ({"method": "drop_heads", "count": 1, "order": "size"}, r"order: got 'size', expected one of norm, random"),
+        ({"method": "drop_layers", "count": 1, "order": "first"}, r"order: got 'first', expected one of deep, last, even, norm, random"),
+        ({"method": "drop_layers", "count": 1, "among": "scope"}, r"drop_layers: got 'among', expected a known key"),
+        ({"method": "low_rank", "rank": {"from": 8, "to": 9, "step": 0.5}}, r"rank: got 8\.5, expected a whole number from 1"),
+        ({"method": "low_rank", "rank": {"from": 0, "to": 8, "step": 4}}, r"rank: got 0\.0, expected a whole number from 1"),
+        ({"method": "drop_heads", "count": {"from": 1, "to": 4}}, r"count: got .*, expected \{from, to, step\}, three numbers"),
+        ({"method": "weight_noise", "sigma": {"from": 0, "to": 0.2, "step": 0.1}}, r"sigma: got 0\.0, expected a number above 0"),
+    ],
+)
+def test_wrong_tables_of_more_kinds(table: dict[str, Any], message: str) -> None:
+    """Two kinds of level, none, another method's, and ranges that leave the kind are one line each."""
+    with pytest.raises(SuiteError, match=rf"^here: {message}") as caught:
+        ids(**table)
+    assert "\n" not in str(caught.value)
