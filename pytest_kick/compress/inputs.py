@@ -11,7 +11,7 @@ from pytest_kick.compress.targets import write_back
 from pytest_kick.spec import Calibration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.models.matrices import Matrix
     from pytest_kick.spec import CompressionStep
+
+    Make = Callable[[int], Moments]
 
 
 class Seen:
@@ -36,6 +38,16 @@ class Seen:
     def norms(self) -> torch.Tensor:
         """Return the norm of each input, `(in,)` float64."""
         return self._moments.norms
+
+    @property
+    def means(self) -> torch.Tensor:
+        """Return the mean magnitude of each input, `(in,)` float32; where magnitudes were asked for."""
+        return self._moments.means
+
+    @property
+    def peaks(self) -> torch.Tensor:
+        """Return the largest magnitude of each input, `(in,)` float32; where magnitudes were asked for."""
+        return self._moments.peaks
 
     @property
     def n_tokens(self) -> int:
@@ -120,17 +132,22 @@ class Inputs:
         """Return the names of the parameters that it changes besides the scope's matrices."""
         return []
 
-    def solve(self, targets: Targets, solve: Solve, *, gram: bool) -> None:
+    def solve(self, targets: Targets, solve: Solve, *, gram: bool, magnitudes: bool = False) -> None:
         """Replace the weights of all targets by their solutions.
 
         Args:
             targets: the matrices of the step.
             solve: called once for each, when its inputs are known.
             gram: whether second moments are needed, or norms alone.
+            magnitudes: whether means and peaks are needed.
         """
         items = {item.matrix.name: item for item in targets.items}
         matrices = tuple(item.matrix for item in targets.items)
         raised: list[str] = []
+        kind = ("moments" if gram else "norms") + ("+magnitudes" if magnitudes else "")
+
+        def make(n_in: int) -> Moments:
+            return Moments(n_in, gram=gram, magnitudes=magnitudes)
 
         def change(item: Target, seen: Seen) -> None:
             found = solve(item, seen)
@@ -138,16 +155,15 @@ class Inputs:
             raised.extend([item.matrix.name] if found.raised else [])
 
         if self.propagate == "dense":
-            self._each_dense(items, matrices, change, gram=gram)
+            self._each_dense(items, matrices, change, make, kind)
         else:
-            self._each_compressed(items, matrices, change, gram=gram)
+            self._each_compressed(items, matrices, change, make)
         more = (f"damping raised in {len(raised)} matrices whose Hessian is singular, {raised[0]} first",) if raised else ()
         self.notes = (*self.data.notes, *more)
 
-    def _each_dense(self, items: Mapping[str, Target], matrices: tuple[Matrix, ...], change: Change, *, gram: bool) -> None:
+    def _each_dense(self, items: Mapping[str, Target], matrices: tuple[Matrix, ...], change: Change, make: Make, kind: str) -> None:
         cache = DenseCache(self.calibrator.cache, device=self.calibrator.device)
-        kind = "moments" if gram else "norms"
-        found = cache.get(self.model, self.data, matrices, lambda n: Moments(n, gram=gram), kind=kind, after=self.after)
+        found = cache.get(self.model, self.data, matrices, make, kind=kind, after=self.after)
         by_key: dict[str, list[Matrix]] = {}
         for matrix in matrices:
             by_key.setdefault(found.keys[matrix.name], []).append(matrix)
@@ -156,12 +172,12 @@ class Inputs:
             for matrix in group:
                 change(items[matrix.name], seen)
 
-    def _each_compressed(self, items: Mapping[str, Target], matrices: tuple[Matrix, ...], change: Change, *, gram: bool) -> None:
+    def _each_compressed(self, items: Mapping[str, Target], matrices: tuple[Matrix, ...], change: Change, make: Make) -> None:
         moments: dict[str, Moments] = {}
 
         def add(key: str, x: torch.Tensor) -> None:
             if key not in moments:
-                moments[key] = Moments(x.shape[-1], gram=gram)
+                moments[key] = make(x.shape[-1])
             moments[key].add(x.cpu())
 
         def solve(block: tuple[Matrix, ...], keys: Mapping[str, str]) -> None:

@@ -96,15 +96,17 @@ def grouped_flat(weight: torch.Tensor, group: int, axis: int) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Rows:
-    """Hold int8 codes from -127 to 127, a float32 scale per row, and, for SmoothQuant, a factor per input.
+    """Hold int8 codes, a float32 scale per row, and, for SmoothQuant, a factor per input.
 
     Attributes:
         scale: `(out, 1)` float32, the step of a code.
         smooth: `(in,)` float32, what columns were multiplied by before they were rounded; None for 1.
+        low: the smallest code, -127 or -128.
     """
 
     scale: torch.Tensor
     smooth: torch.Tensor | None = None
+    low: int = -127
 
     @property
     def bits(self) -> int:
@@ -123,7 +125,7 @@ class Int8Rows:
     def rounded(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the nearest values of the format to a matrix `(out, in)`."""
         smooth = torch.ones(()) if self.smooth is None else self.smooth
-        codes = (weight * smooth / self.scale).round_().clamp_(-127, 127)
+        codes = (weight * smooth * self.scale.reciprocal()).round_().clamp_(self.low, 127)
         return codes.mul_(self.scale).div_(smooth)
 
 

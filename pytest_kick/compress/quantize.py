@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pytest_kick.compress.refusal import refuse
 from pytest_kick.errors import CompressionError
 
 if TYPE_CHECKING:
@@ -23,13 +24,26 @@ def dynamic_int8(targets: Targets, step: CompressionStep) -> None:
 
     A matrix that an earlier step put on a grid stays there: torchao's grid reaches to -128 but is scaled for 127.5, so finding it
     again from rounded (or pruned) weights would give another one.
+
+    Raises:
+        CompressionError: inputs that an earlier step rounds.
     """
-    del step
+    refuse_rounded(targets, step)
     for item in targets.items:
         if item.matrix.name not in targets.grids:
             scale = row_scale(item.weight)
             targets.grids[item.matrix.name] = scale
             item.weight.copy_(to_grid(item.weight, scale).float().mul_(scale))
+
+
+def refuse_rounded(targets: Targets, step: CompressionStep) -> None:
+    """Refuse matrices whose inputs a hook of an earlier step rounds.
+
+    Raises:
+        CompressionError: there are some; names them.
+    """
+    twice = [item.matrix.name for item in targets.items if item.matrix.module in targets.hooks]
+    refuse(step, twice, "got inputs that an earlier step rounds", "one rounding", "Leave one of the two steps out")
 
 
 def row_scale(weight: torch.Tensor) -> torch.Tensor:
@@ -68,6 +82,7 @@ def quantize_dynamic(targets: Targets, step: CompressionStep) -> None:
     from torch.ao.quantization import default_dynamic_qconfig  # noqa: PLC0415 - deprecated: a torch without it runs the rest
     from torch.ao.quantization import quantize_dynamic as swap  # noqa: PLC0415
 
+    refuse_rounded(targets, step)
     other = next((item.matrix for item in targets.items if type(item.layer) is not nn.Linear or item.matrix.part), None)
     if other is not None:
         msg = (

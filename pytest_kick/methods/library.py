@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pytest_kick.infos import MethodInfo
+from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, MethodInfo
+
+_ON_DENSE = tuple((key, "dense" if key == "propagate" else value) for key, value in CALIBRATION)
+"""As their papers have it: what a layer reads is taken from the dense model."""
 
 LIBRARY = (
     MethodInfo(
@@ -29,5 +32,27 @@ LIBRARY = (
         zeroless=True,
         extra="hqq",
         needs="hqq",
+    ),
+    MethodInfo(
+        name="llm_int8",
+        level="bits",
+        target="pytest_kick.compress.activations:llm_int8",
+        check="pytest_kick.compress.check_activations:check_rows",
+        summary="int8 weights per output channel, int8 activations per token but for outliers",
+        bits=(8,),
+        params=(("threshold", 6.0), ("columns", "token")),
+        choices=(("columns", ("token", "batch")),),
+    ),
+    MethodInfo(
+        name="smoothquant",
+        level="bits",
+        target="pytest_kick.compress.activations:smoothquant",
+        check="pytest_kick.compress.check_activations:check_rows",
+        summary="int8 weights and activations, after magnitude was moved from these to those (calibrated)",
+        bits=(8,),
+        params=(("alpha", 0.5), *_ON_DENSE),
+        choices=CALIBRATION_CHOICES,
+        least=CALIBRATION_LEAST,
+        calibrated=True,
     ),
 )

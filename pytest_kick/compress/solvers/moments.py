@@ -26,15 +26,18 @@ class Moments:
         n_tokens: tokens added so far.
         squares: `(in,)` float64, sum of squares per column.
         gram: `(in, in)`, sum of x x^T in its lower triangle, or None where only norms are wanted; above it stands nothing of use.
+        sums: `(in,)` float64, sum of magnitudes per column, or None where they are not wanted.
+        largest: `(in,)` float32, largest magnitude per column, likewise.
         dtype: of the products.
     """
 
-    def __init__(self, n_in: int, *, gram: bool = True, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, n_in: int, *, gram: bool = True, magnitudes: bool = False, dtype: torch.dtype = torch.float32) -> None:
         """Start empty.
 
         Args:
             n_in: columns of the matrix.
             gram: whether second moments are kept too; norms alone cost `tokens * in` instead of `tokens * in**2`.
+            magnitudes: whether sums and maxima of magnitudes are kept too.
             dtype: of the second moments and of all products, float32 or float64.
         """
         self.n_in = n_in
@@ -42,6 +45,8 @@ class Moments:
         self.dtype = dtype
         self.squares = torch.zeros(n_in, dtype=torch.float64)
         self.gram = torch.zeros(n_in, n_in, dtype=dtype) if gram else None
+        self.sums = torch.zeros(n_in, dtype=torch.float64) if magnitudes else None
+        self.largest = torch.zeros(n_in) if magnitudes else None
 
     def add(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> None:
         """Add the inputs of one batch.
@@ -65,6 +70,10 @@ class Moments:
             return
         rows = rows.to(self.dtype)
         self.squares += rows.square().sum(dim=0)
+        if self.sums is not None and self.largest is not None:
+            magnitudes = rows.abs()
+            self.sums += magnitudes.sum(dim=0)
+            self.largest = torch.maximum(self.largest, magnitudes.amax(dim=0).float())
         if self.gram is not None:
             for start in range(0, self.n_in, _STRIPE):  # the lower triangle, stripe by stripe: 0.6 of the work of the whole
                 stop = min(start + _STRIPE, self.n_in)
@@ -74,24 +83,28 @@ class Moments:
         """Add what another one has seen; with the same parts in the same order the sums are equal bit for bit.
 
         Raises:
-            CompressionError: it is of another matrix's size, or one of the two keeps no second moments.
+            CompressionError: it is of another matrix's size, or one of the two keeps no second moments, or no magnitudes.
         """
-        if other.n_in != self.n_in or (other.gram is None) != (self.gram is None):
+        if other.n_in != self.n_in or (other.gram is None) != (self.gram is None) or (other.sums is None) != (self.sums is None):
             msg = f"calibration: moments: got {other}, expected {self}. Merge moments of one matrix, taken alike."
             raise CompressionError(msg)
         self.n_tokens += other.n_tokens
         self.squares += other.squares
         if self.gram is not None and other.gram is not None:
             self.gram += other.gram.to(self.gram.dtype)
+        if self.sums is not None and other.sums is not None and self.largest is not None and other.largest is not None:
+            self.sums += other.sums
+            self.largest = torch.maximum(self.largest, other.largest)
 
     def __repr__(self) -> str:
         """Return the size and the kind."""
-        return f"Moments(n_in={self.n_in}, gram={self.gram is not None})"
+        return f"Moments(n_in={self.n_in}, gram={self.gram is not None}, magnitudes={self.sums is not None})"
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the sums as plain tensors, as safetensors stores them; `from_state` is the way back."""
         state = {"n_tokens": torch.tensor(self.n_tokens, dtype=torch.int64), "squares": self.squares}
-        return state if self.gram is None else {**state, "gram": self.gram}
+        parts = {"gram": self.gram, "sums": self.sums, "largest": self.largest}
+        return state | {name: part for name, part in parts.items() if part is not None}
 
     @classmethod
     def from_state(cls, state: dict[str, torch.Tensor]) -> Self:
@@ -99,6 +112,7 @@ class Moments:
         gram = state.get("gram")
         moments = cls(state["squares"].numel(), gram=False, dtype=torch.float32 if gram is None else gram.dtype)
         moments.n_tokens, moments.squares, moments.gram = int(state["n_tokens"]), state["squares"], gram
+        moments.sums, moments.largest = state.get("sums"), state.get("largest")
         return moments
 
     @property
@@ -110,6 +124,26 @@ class Moments:
         """
         self._check()
         return self.squares.sqrt()
+
+    @property
+    def means(self) -> torch.Tensor:
+        """Return the mean magnitude of each column over all tokens, `(in,)` float32.
+
+        Raises:
+            CompressionError: no token was added, an input was NaN or infinite, or no magnitudes were kept.
+        """
+        self._check()
+        return (self._kept(self.sums) / self.n_tokens).float()
+
+    @property
+    def peaks(self) -> torch.Tensor:
+        """Return the largest magnitude of each column over all tokens, `(in,)` float32.
+
+        Raises:
+            CompressionError: as for `means`.
+        """
+        self._check()
+        return self._kept(self.largest)
 
     @property
     def hessian(self) -> torch.Tensor:
@@ -130,6 +164,13 @@ class Moments:
         whole = lower + lower.T
         whole.diagonal().copy_(self.gram.diagonal() * (2.0 / self.n_tokens))
         return whole
+
+    @staticmethod
+    def _kept(found: torch.Tensor | None) -> torch.Tensor:
+        if found is None:
+            msg = "calibration: moments: got no magnitudes, expected their sums and maxima. Create them with magnitudes=True."
+            raise CompressionError(msg)
+        return found
 
     def _check(self) -> None:
         if self.n_tokens == 0:

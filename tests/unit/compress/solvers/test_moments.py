@@ -121,3 +121,21 @@ def test_inputs_of_another_matrix_are_refused() -> None:
         Moments(3).add(torch.ones(2, 4))
     with pytest.raises(CompressionError, match="mask: got shape"):
         Moments(3).add(torch.ones(2, 5, 3), torch.ones(5))
+
+
+def test_magnitudes_by_numpy() -> None:
+    """Means and peaks of magnitudes over all tokens, in parts or merged, survive being stored; without them asking is an error."""
+    x = np.random.default_rng(2).normal(size=(50, 6)).astype(np.float32)
+    one, two = (Moments(6, gram=False, magnitudes=True) for _ in range(2))
+    one.add(torch.from_numpy(x[:20]).reshape(4, 5, 6))
+    two.add(torch.from_numpy(x[20:]))
+    one.merge(two)
+    found = Moments.from_state(one.state())
+    assert np.allclose(found.means, np.abs(x).mean(axis=0))
+    assert np.array_equal(found.peaks.numpy(), np.abs(x).max(axis=0))
+    plain = Moments(6)
+    plain.add(torch.from_numpy(x))
+    with pytest.raises(CompressionError, match=r"^calibration: moments: got no magnitudes, .* Create them with magnitudes=True\.$"):
+        _ = plain.peaks
+    with pytest.raises(CompressionError, match=r"magnitudes=False\), expected Moments\(n_in=6, gram=False, magnitudes=True\)"):
+        one.merge(Moments(6, gram=False))
