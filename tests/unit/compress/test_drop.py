@@ -10,15 +10,18 @@ import pytest
 import torch
 from made_zoo import DEPTH, ZOO, D, F, build, fresh, logits, twin
 
-from pytest_kick.compress import Targets, compress_, drop, finish_, lifecycle
+from pytest_kick.catalog import catalog
+from pytest_kick.compress import Calibrator, Targets, compress_, drop, finish_, lifecycle
 from pytest_kick.errors import CompressionError
+from pytest_kick.models.cache import ModelCache
+from pytest_kick.models.loaded import LoadedModel
 from pytest_kick.models.scopes import select
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.result import StepReport
 
 OUTPUTS = (
@@ -446,3 +449,24 @@ def test_the_order_of_norms_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drop, "_chosen", lambda *_: [int(np.argmax(sizes))])
     with pytest.raises(CompressionError, match=r"got blocks dropped out of the order 'norm'"):
         compress_(model, spec("drop_layers", 1, unit="count", order="norm"))
+
+
+@pytest.mark.parametrize("propagate", ["compressed", "dense"])
+@pytest.mark.parametrize(("name", "blocks"), [("tiny-encoder", "bert.encoder.layer"), ("tiny-decoder", "model.layers")])
+def test_calibration_after_dropped_layers(name: str, blocks: str, propagate: str, tmp_path: Path) -> None:
+    """What a later step sees is what comes past the dropped block: as on a model built without it, to the last bit."""
+    loaded = ModelCache(tmp_path).get(catalog()[name])
+    smaller = twin(loaded)
+    del smaller.get_submodule(blocks)[0]
+    smaller.config.num_hidden_layers = 1
+    other = LoadedModel(name="smaller", family=loaded.family, module=smaller, tokenizer=loaded.tokenizer)
+    data = (("source", "statements"), ("count", 32), ("length", 32), ("propagate", propagate))
+    found = []
+    for model, steps, at in ((loaded, spec("drop_layers", 1, unit="count").steps, 1), (other, (), 0)):
+        solve = CompressionStep(method="sparsegpt", scope=f"{blocks}.{at}.*", level=0.6, params=data)
+        compress_(model, CompressionSpec(steps=(*steps, solve)), Calibrator(cache=tmp_path))
+        block = model.module.get_submodule(f"{blocks}.{at}")
+        found.append({key: p.detach().clone() for key, p in block.named_parameters()})
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+    assert sum(int((value == 0).sum()) for value in found[0].values()) > 0
+    assert torch.equal(logits(loaded.module), logits(other.module))
