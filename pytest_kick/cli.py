@@ -6,7 +6,11 @@ Exit codes: 0 fine, 1 regression, 2 could not do or measure what was asked.
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +25,11 @@ from pytest_kick.suite import read_suites
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_kick.infos import MethodInfo
     from pytest_kick.suite import Suite
 
 OK, COULD_NOT = 0, 2
+_NARROWEST = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _COMMANDS[arguments.command](arguments)
     except KickError as error:
-        print(f"kick: {error}", file=sys.stderr)
+        said = str(error)
+        print(said if said.startswith("kick ") else f"kick: {said}", file=sys.stderr)
         return COULD_NOT
     except KeyboardInterrupt:
         print("kick: interrupted", file=sys.stderr)
@@ -61,7 +68,7 @@ def _list(arguments: argparse.Namespace) -> None:
     if arguments.what == "models":
         rows = [(m.name, m.family, m.licence, m.summary) for m in catalog().values()]
     elif arguments.what == "methods":
-        rows = [(i.name, i.level, ", ".join(key for key, _ in i.params) or "-", i.summary) for i in METHODS]
+        rows = [(i.name, " or ".join([i.level, *i.also]), _described(i)) for i in METHODS]
     elif arguments.what == "probes":
         rows = [(i.name, ", ".join(i.families), ", ".join(i.metrics), i.summary) for i in PROBES]
     else:
@@ -70,9 +77,26 @@ def _list(arguments: argparse.Namespace) -> None:
             msg = f"--suites: directory: got {arguments.suites!r}, expected suites. Write one with `kick init {arguments.suites}`."
             raise UsageError(msg)
         rows = [(s.name, f"{s.n_cells} cells", _when(s), s.summary) for s in read_suites(directory)]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
+    _print_rows(rows)
+
+
+def _described(info: MethodInfo) -> str:
+    """Return what a method does, and its parameters with their defaults as a suite writes them."""
+    params = [f"{name}={json.dumps(default)}" for name, default in info.params]
+    return "; ".join([info.summary, *([f"parameters {', '.join(params)}"] if params else [])])
+
+
+def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns, the last one wrapped where a width is known; a pipe gets a line per row."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
+    indent = sum(widths) + 2 * len(widths)
+    room = max(shutil.get_terminal_size().columns - indent, _NARROWEST) if known else sys.maxsize
     for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip())
+        first, *more = textwrap.wrap(row[-1], room) or [""]
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), first]).rstrip())
+        for line in more:
+            print(" " * indent + line)
 
 
 def _when(suite: Suite) -> str:

@@ -36,7 +36,7 @@ def check_knows(score: ProbeScore, confidence: float) -> None:
     if floor >= 1 or not stats.judgeable(pairs, floor, confidence):
         msg = (
             f"dense: probe {score.probe}: COULD NOT MEASURE: got a {score.metric} of {pairs.p_dense:.3f} on n={pairs.n}, expected one shown"
-            f" to lie above {floor:.3f}, what knowing nothing scores. Choose another model, other facts or more of them."
+            f" to lie above {floor:.3f}, what knowing nothing scores. Check model and tokenizer, or take other or more facts."
         )
         raise KickError(msg)
 

@@ -27,6 +27,25 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
         assert all(line == line.rstrip() for line in out.splitlines())
 
 
+def test_lists_are_wrapped_to_a_known_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, or where COLUMNS says so, no line is longer, and nothing is cut; a pipe has one line for each thing."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, whole, _ = run(capsys, "list", "methods")
+    monkeypatch.setenv("COLUMNS", "80")
+    _, wrapped, _ = run(capsys, "list", "methods")
+    assert max(map(len, wrapped.splitlines())) <= 80 < max(map(len, whole.splitlines()))
+    assert wrapped.split() == whole.split()
+    assert "group=64, symmetric=true, act_order=false" in whole
+
+
+def test_an_error_names_the_command_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What begins with the command is not said to come from `kick` once more."""
+    for code in (0, 2):
+        found, _, err = run(capsys, "init", str(tmp_path / "suites"))
+        assert found == code
+    assert err.startswith("kick init: ")
+
+
 def test_suites_are_listed_with_how_they_run(capsys: pytest.CaptureFixture[str]) -> None:
     """A line says how many cells a suite has and what runs it."""
     code, out, _ = run(capsys, "list", "suites", "--suites", str(SHIPPED))
@@ -51,7 +70,7 @@ def test_what_cannot_be_done_is_two(capsys: pytest.CaptureFixture[str], tmp_path
     for argv, message in [
         (("list", "suites", "--suites", str(tmp_path / "none")), "kick: --suites: directory: got "),
         (("list", "suites", "--suites", str(tmp_path)), "a.toml: schema: got 2, expected 1."),
-        (("fetch", "smolm2-135m"), "kick: kick fetch: model: got 'smolm2-135m', expected a known model. Did you mean 'smollm2-135m'?"),
+        (("fetch", "smolm2-135m"), "kick fetch: model: got 'smolm2-135m', expected a known model. Did you mean 'smollm2-135m'?"),
         (("init", str(tmp_path)), "kick.toml: got a file that is there already, expected none."),
     ]:
         code, out, err = run(capsys, *argv)
