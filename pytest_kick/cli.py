@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    rows: list[tuple[str, ...]]
     if arguments.what == "models":
         rows = [(m.name, m.family, m.licence, m.summary) for m in catalog().values()]
     elif arguments.what == "methods":
