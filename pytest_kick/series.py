@@ -89,7 +89,7 @@ def _stem(path: str) -> str:
 
 
 def _steps(where: str, given: object, name: str, directory: Path) -> list[tuple[str, str]]:
-    """Return (name-number, path) of each step that is there, by number; (name, pattern) where none is."""
+    """Return (name-number, path) of each step that is there, by number; (name-none, pattern) where none is."""
     if not isinstance(given, str) or given.count("*") != 1:
         msg = f"{where}: steps: got {given!r}, expected a path with one '*' where the number stands. Write such as 'run/checkpoint-*'."
         raise SuiteError(msg)
@@ -106,4 +106,4 @@ def _steps(where: str, given: object, name: str, directory: Path) -> list[tuple[
             msg = f"{where}: steps: got {found[int(number)]!r} and {path!r}, expected each number once. Move one away."
             raise SuiteError(msg)
         found[int(number)] = path
-    return [(f"{name}-{number}", path) for number, path in sorted(found.items())] or [(name, given)]
+    return [(f"{name}-{number}", path) for number, path in sorted(found.items())] or [(f"{name}-none", given)]

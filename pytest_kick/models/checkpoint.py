@@ -161,7 +161,15 @@ def _tensors(path: Path, where: str) -> dict[str, torch.Tensor]:
 
 
 def _plain_sizes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, float]]:
-    return {name: (t.element_size() * _BYTE, t.numel() * t.element_size() * _BYTE) for name, t in tensors.items()}
+    """Return (bits of a value, bits of the whole) of each tensor; torchao writes a weight as `_weight_qdata`, `_weight_scale`, ...."""
+    found: dict[str, tuple[int, float]] = {}
+    for name, tensor in tensors.items():
+        width, owner = tensor.element_size() * _BYTE, name.partition("._weight_")[0] + ".weight"
+        found[name] = (width, tensor.numel() * width)
+        if "._weight_" in name:
+            known = found.get(owner, (width, 0.0))
+            found[owner] = (width if name.endswith("_qdata") else known[0], known[1] + tensor.numel() * width)
+    return found
 
 
 def _compare_config(found: Mapping[str, Any], model: LoadedModel, where: str) -> None:

@@ -164,8 +164,10 @@ def hqq(tensors: Tensors) -> torch.Tensor:
     size = rows * columns
     group = int(tensors["group_size"]) if "group_size" in tensors else (columns if axis else rows)
     lines = size // group if axis else group
+    wide = bits == 3  # noqa: PLR2004 - ten fields of 3 bits stand in a word of 32
+    width = 10 if wide else _BYTE // bits
     packed = tensors["W_q"]
-    width = 10 if bits == 3 else _BYTE // bits  # noqa: PLR2004 - ten fields of 3 bits stand in a word of 32
+    packed = packed.view(torch.int32 if wide else torch.uint8) if packed.is_floating_point() else packed
     parts = [(packed.long() >> (bits * (width - 1 - i))) & (2**bits - 1) for i in range(width)]
     codes = torch.cat(parts, 0)[:lines].float()
     return ((codes - tensors["zero"].float()) * tensors["scale"].float()).reshape(rows, columns)

@@ -90,7 +90,10 @@ def unpack(tensors: Tensors, config: Mapping[str, Any], module: nn.Module, where
         return _bitsandbytes(tensors, config)
     if method == "hqq":
         found = _each(tensors, "W_q", layouts.hqq, 0)
-        found.widths.update({name: int(tensors[f"{name}.nbits"]) for name in found.widths})
+        for name in found.widths:
+            packed = any(int(tensors.get(f"{name}.{key}", 0)) for key in ("quant_scale", "quant_zero"))
+            _refuse_if(packed, where, f"steps or zero points of {name} that are packed themselves", "plain ones")
+            found.widths[name] = int(tensors[f"{name}.nbits"])
         return found
     msg = f"{where}: quantization: got {method!r}, expected one of {', '.join(METHODS)}, or plain weights. Save it dequantized."
     raise ModelError(msg)
