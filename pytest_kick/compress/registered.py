@@ -123,7 +123,7 @@ def _solved(compress: Compress, targets: Targets, step: CompressionStep, item: T
     name = item.matrix.name
     found = _guarded(step, name, lambda: compress(item, inputs))
     values, bits = found if isinstance(found, tuple) and len(found) == 2 else (found, None)  # noqa: PLR2004 - a pair
-    if not isinstance(values, torch.Tensor) or values.layout != torch.strided or _said(values) != _said(item.weight):
+    if not isinstance(values, torch.Tensor) or _said(values) != _said(item.weight):
         refuse(step, [name], f"got {_said(values)} returned", _said(item.weight), "Return the new weights")
     if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 < bits <= _DENSE_BITS):
         refuse(step, [name], f"got {bits!r} as bits per weight", f"a number above 0, at most {_DENSE_BITS}", "Return (weights, bits)")
@@ -136,7 +136,8 @@ def _solved(compress: Compress, targets: Targets, step: CompressionStep, item: T
 
 def _said(values: object) -> str:
     if isinstance(values, torch.Tensor):
-        return f"a tensor {tuple(values.shape)} of {values.dtype} on {values.device.type}"
+        layout = "" if values.layout == torch.strided else "sparse "
+        return f"a {layout}tensor {tuple(values.shape)} of {values.dtype} on {values.device.type}"
     return "None" if values is None else f"a {type(values).__name__}"
 
 
