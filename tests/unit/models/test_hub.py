@@ -72,5 +72,6 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     monkeypatch.setattr(hub.huggingface_hub, "snapshot_download", fail)
     with pytest.raises(FetchError) as caught:
         resolve(SPEC, tmp_path / "cache", offline=offline)
-    text = "model 'm': hub: got LocalEntryNotFoundError (cannot find the snapshot), expected org/name@v1. "
+    got = "no copy in the hub's cache" if offline else "LocalEntryNotFoundError (cannot find the snapshot)"
+    text = f"model 'm': hub: got {got}, expected org/name@v1. "
     assert str(caught.value) == f"{text}{todo}{'' if offline else ', the name and your access'}, or use path:DIR."
