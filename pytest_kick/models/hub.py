@@ -60,7 +60,7 @@ def _fetch(repo: str, revision: str | None, patterns: list[str], where: str, *, 
     try:
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=offline))
     except Exception as error:
-        # The hub's client raises its own errors, those of its HTTP library, and OSError. Offline there is one reason; its advice is not ours.
+        # The hub's client raises its own errors, those of its HTTP library, and OSError. Offline there is one reason, and no advice of its.
         said = str(error).strip().splitlines()
         reason = "no copy in the hub's cache" if offline else f"{type(error).__name__}{f' ({said[0]})' if said else ''}"
         todo = "Fetch it once with a network: kick fetch" if offline else "Check the network, the name and your access"
