@@ -25,7 +25,7 @@ _MAX_CODE = 127.0
 def bit_fields(words: torch.Tensor, bits: int, n: int) -> torch.Tensor:
     """Cut rows of 32-bit words into fields of `bits`, from the lowest bit on; a field may go on in the next word.
 
-    Writers that leave the rest of a word empty instead are told by the number of words.
+    Writers that leave the rest of a word empty instead are told by the number of words; where that is the same, by the empty bits.
 
     Args:
         words: `(rows, words)` int32.
@@ -39,9 +39,11 @@ def bit_fields(words: torch.Tensor, bits: int, n: int) -> torch.Tensor:
     """
     index = torch.arange(n)
     per_word = _WORD // bits
-    dense = words.shape[1] == -(-n * bits // _WORD)
-    word, shift = (index * bits // _WORD, index * bits % _WORD) if dense else (index // per_word, index % per_word * bits)
     wide = torch.nn.functional.pad(words.long() & (2**_WORD - 1), (0, 1))
+    dense = words.shape[1] == -(-n * bits // _WORD)
+    if dense and words.shape[1] == -(-n // per_word):
+        dense = bool((wide >> (per_word * bits)).any())
+    word, shift = (index * bits // _WORD, index * bits % _WORD) if dense else (index // per_word, index % per_word * bits)
     return torch.bitwise_and(((wide[:, word + 1] << _WORD) | wide[:, word]) >> shift, 2**bits - 1)
 
 
