@@ -55,4 +55,16 @@ LIBRARY = (
         least=CALIBRATION_LEAST,
         calibrated=True,
     ),
+    MethodInfo(
+        name="awq",
+        level="bits",
+        target="pytest_kick.compress.awq:awq",
+        check="pytest_kick.compress.check_awq:check_scaled",
+        summary="round to the grids of rtn, columns of large inputs enlarged before (calibrated)",
+        bits=(2, 3, 4, 8),
+        params=(("group", 64), ("symmetric", True), ("clip", False), *_ON_DENSE),
+        choices=CALIBRATION_CHOICES,
+        least=CALIBRATION_LEAST,
+        calibrated=True,
+    ),
 )
