@@ -18,6 +18,7 @@ from pytest_kick import __version__
 from pytest_kick.catalog import catalog, find_model
 from pytest_kick.config import cache_directory
 from pytest_kick.errors import KickError, UsageError
+from pytest_kick.registration import load_plugins
 from pytest_kick.registry import METHODS, PROBES
 from pytest_kick.scaffold import fix_root, write_suite
 from pytest_kick.suite import read_suites
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list models, methods, probes or suites")
     listing.add_argument("what", choices=("models", "methods", "probes", "suites"))
     listing.add_argument("--suites", default="suites", metavar="DIR", help="directory of suites (default: suites)")
+    listing.add_argument("--plugin", action="append", default=[], metavar="FILE", help="also list the methods that this file registers")
     fetch = commands.add_parser("fetch", help="fetch and convert a model ahead of time")
     fetch.add_argument("model", help="a name that `kick list models` shows")
     fetch.add_argument("--cache", default="", metavar="DIR", help="where models are kept (default: KICK_CACHE, or .kick/cache)")
@@ -69,6 +71,7 @@ def _list(arguments: argparse.Namespace) -> None:
     if arguments.what == "models":
         rows = [(m.name, m.family, m.licence, m.summary) for m in catalog().values()]
     elif arguments.what == "methods":
+        load_plugins("--plugin", Path.cwd(), arguments.plugin)
         rows = [(i.name, " or ".join([i.level, *i.also]), _described(i)) for i in METHODS]
     elif arguments.what == "probes":
         rows = [(i.name, ", ".join(i.families), ", ".join(i.metrics), i.summary) for i in PROBES]

@@ -141,7 +141,7 @@ def load_plugin(where: str, path: Path) -> None:
         return
     spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
     if spec is None or spec.loader is None:
-        msg = f"{where}: got {path.name!r}, expected a Python file beside the suite. Correct the path."
+        msg = f"{where}: got {str(path)!r}, expected a Python file at this path. Correct the path."
         raise UsageError(msg)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as for any import: dataclasses look their module up

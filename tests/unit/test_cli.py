@@ -27,6 +27,19 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
         assert all(line == line.rstrip() for line in out.splitlines())
 
 
+def test_methods_of_a_file_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--plugin FILE` lists what the file registers too; a file that is not there is one line."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text("import pytest_kick\npytest_kick.method('mine')(lambda weight, bits: weight)\n", encoding="utf-8")
+    restore = METHODS.snapshot()
+    _, out, _ = run(capsys, "list", "methods", "--plugin", "my.py")
+    restore()
+    assert [line for line in out.splitlines() if line.startswith("mine ") and line.endswith(" registered in my.py")]
+    code, _, err = run(capsys, "list", "methods", "--plugin", "yours.py")
+    assert code == 2
+    assert err.startswith("kick: --plugin: plugins[0]: got ")
+
+
 def test_lists_are_wrapped_to_a_known_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal, or where COLUMNS says so, no line is longer, and nothing is cut; a pipe has one line for each thing."""
     monkeypatch.delenv("COLUMNS", raising=False)
