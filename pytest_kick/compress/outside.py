@@ -58,6 +58,8 @@ class Outside:
                 self._dense[name] = block_sums(parameter)
         inside = {m.name for m in chosen}
         self._matrices = [m for m in matrices if m.parameter in touched and m.name not in inside and m.parameter in parameters]
+        held = {m.parameter for m in matrices}  # a checkpoint may have changed biases too, which no matrix holds
+        self._rest = {name: p.detach().clone() for name, p in parameters.items() if name in touched - held}
         self._before = {m.name: m.read(parameters[m.parameter].detach()).clone() for m in self._matrices}
 
     def check(self, model: LoadedModel, step: CompressionStep) -> None:
@@ -75,6 +77,7 @@ class Outside:
             or not np.array_equal(block_sums(p), self._dense[name])
         ]
         changed += [m.name for m in self._matrices if not self._before[m.name].equal(m.read(parameters[m.parameter].detach()))]
+        changed += [name for name, value in self._rest.items() if not value.equal(parameters[name].detach())]
         if changed:
             msg = (
                 f"{step.id}: {', '.join(changed[:3])}: got a change outside the scope {step.scope!r} ({len(changed)} parameters),"
