@@ -179,7 +179,7 @@ def _not_compared(baseline: Baseline, measurement: Measurement, *, sampled: bool
     skipped = {f"{s.probe}.{part}" for s in baseline.scores if s.probe not in probes for part in PROBE_FIELDS}
     if sampled:
         skipped |= {f"{probe}.examples" for probe in probes}
-    return skipped | ({"compression", "calibration"} if baseline.cell != measurement.cell else set())
+    return skipped | ({"compression", "calibration", "checkpoint"} if baseline.cell != measurement.cell else set())
 
 
 def _changed_example(baseline: Baseline, score: ProbeScore) -> str:

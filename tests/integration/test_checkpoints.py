@@ -1,0 +1,117 @@
+"""Checkpoints made elsewhere, gated from a suite: a GGUF file, a directory saved by compressed-tensors, a run of fine-tuning."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+import pytest_kick
+from pytest_kick import cli
+from pytest_kick.catalog import catalog
+from pytest_kick.models.load import load
+from tools.write_gguf import write_gguf
+
+if TYPE_CHECKING:
+    from workspace import Workspace
+
+DENSE = Path(next(iter(pytest_kick.__path__))) / "data" / "models" / "tiny-decoder"
+ENTRY = """
+[[compressions]]
+method = "checkpoint"
+"""
+BUDGET = """
+[[budgets]]
+method = "checkpoint"
+retention = 0.9
+"""
+COMPRESSIONS = '\n[[compressions]]\nmethod = "l1_global"\nscope = ["attention", "overall"]\nsparsity = [0.1, 0.6]\n'
+
+
+def suite(workspace: Workspace, more: str) -> None:
+    """Write a suite of checkpoints alone, and their budget."""
+    workspace.suite(more + BUDGET, old=COMPRESSIONS, new="")
+
+
+def found(workspace: Workspace, *args: str) -> dict[str, Any]:
+    """Run and return the compressed cells, by the last part of their ids."""
+    cells = workspace.document(*args)["cells"]
+    return {cell["id"].rpartition("--")[2]: cell for cell in cells if not cell["id"].endswith("--dense")}
+
+
+def words(cell: dict[str, Any]) -> list[str]:
+    """Return the words of a verdict: of its budget, and against the stored run."""
+    return [entry["word"] for entry in (*cell["verdict"]["checks"], *cell["verdict"]["regressions"])]
+
+
+def times(directory: Path, factor: float) -> None:
+    """Write the dense model with its query matrices multiplied: as much as a bad step of fine-tuning."""
+    shutil.copytree(DENSE, directory)
+    values = {name: t * factor if "q_proj" in name else t.clone() for name, t in load_file(DENSE / "model.safetensors").items()}
+    save_file(values, directory / "model.safetensors", {"format": "pt"})
+
+
+def test_gguf_and_compressed_tensors(workspace: Workspace) -> None:
+    """Both are judged against the stored dense model, and their next run against the recorded one; bits are those of the files."""
+    pytest.importorskip("compressed_tensors")
+    from pytest_kick.models.quiet import quiet  # noqa: PLC0415 - after the check
+    from tools.write_compressed import write_compressed  # noqa: PLC0415 - likewise
+
+    model = load(catalog()["tiny-decoder"], DENSE)
+    made = workspace.path / "made"
+    made.mkdir()
+    write_gguf(model, made / "m-q8_0.gguf", "q8_0")
+    with quiet():
+        write_compressed(model, made / "w8a8", "w8a8")
+    suite(workspace, ENTRY + 'path = ["../made/m-q8_0.gguf", "../made/w8a8"]\n')
+    cells = found(workspace, "--kick-update")
+    assert {name: words(cell) for name, cell in cells.items()} == {"m-q8_0": ["RETAINED", "NEW"], "w8a8": ["RETAINED", "NEW"]}
+    steps = {name: cell["measurement"]["compression"]["steps"][0] for name, cell in cells.items()}
+    assert steps["m-q8_0"]["bits_per_weight"] == 8.5
+    assert 8 < steps["w8a8"]["bits_per_weight"] < 8.5
+    assert all(len(step["checkpoint"]) == 32 for step in steps.values())
+    assert str(workspace.path) not in workspace.baseline("checkpoint--overall--m-q8_0").read_text(encoding="utf-8")
+    assert {name: words(cell)[1] for name, cell in found(workspace).items()} == {"m-q8_0": "UNCHANGED", "w8a8": "UNCHANGED"}
+
+
+def test_a_run_of_fine_tuning(workspace: Workspace) -> None:
+    """Each step is a cell, by number; where the run forgets, the gate is red; the dense model itself is lossless."""
+    for number, factor in ((5, 1.0), (10, 1.02), (100, -1.0)):
+        times(workspace.path / "run" / f"checkpoint-{number}", factor)
+    suite(workspace, ENTRY + 'steps = "../run/checkpoint-*"\n')
+    cells = found(workspace, "--kick-update")
+    assert {name: words(cell)[0] for name, cell in cells.items()} == {"run-5": "RETAINED", "run-10": "RETAINED", "run-100": "FORGOT"}
+    assert cells["run-5"]["verdict"]["retentions"][0]["lossless"]
+    assert cells["run-5"]["measurement"]["compression"]["steps"][0]["notes"] == ["all 14 matrices bit-identical to dense"]
+
+
+def test_content_counts_and_place_does_not(workspace: Workspace) -> None:
+    """A recorded cell stays fresh when its checkpoint moves, and is STALE when a weight changes."""
+    times(workspace.path / "a" / "tuned", 1.02)
+    suite(workspace, ENTRY + 'path = "../a/tuned"\n')
+    assert found(workspace, "--kick-update")["tuned"]["outcome"] == "pass"
+    (workspace.path / "a").rename(workspace.path / "b")
+    suite(workspace, ENTRY + 'path = "../b/tuned"\n')
+    assert words(found(workspace)["tuned"]) == ["RETAINED", "UNCHANGED"]
+    shutil.rmtree(workspace.path / "b" / "tuned")
+    times(workspace.path / "b" / "tuned", 1.021)
+    cell = found(workspace)["tuned"]
+    assert cell["outcome"] == "fail"
+    assert "checkpoint.0: " in cell["error"]
+
+
+def test_what_is_not_there(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path and a pattern without a match are listed, planned and collected; their cells are errors of one line."""
+    suite(workspace, ENTRY + 'path = "../nothing"\n' + ENTRY + 'steps = "../run/checkpoint-*"\n')
+    assert cli.main(["list", "suites", "--suites", str(workspace.path / "suites")]) == 0
+    assert "3 cells" in capsys.readouterr().out
+    assert workspace.run("--kick-plan").ret == 0
+    document = workspace.document("--kick-update")
+    errors = {cell["id"].rpartition("--")[2]: cell["error"] for cell in document["cells"] if cell["outcome"] == "error"}
+    assert sorted(errors) == ["nothing", "run-none"]
+    for error in errors.values():
+        assert "\n" not in error
+        assert "expected a model directory or a .gguf file. Check the path in the suite." in error
