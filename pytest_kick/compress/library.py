@@ -40,9 +40,10 @@ def nf4(targets: Targets, step: CompressionStep) -> None:
         same = isinstance(known, Blocks) and (known.name, known.block, known.double) == (name, block, double)
         if known is not None and same and known.holds(item.weight):
             continue
-        # One long row: the kernel takes rows of an even length, and blocks run over the rows in any case.
-        packed, state = library.quantize_4bit(item.weight.view(1, -1), blocksize=block, quant_type=name, compress_statistics=double)
-        item.weight.copy_(library.dequantize_4bit(packed, state).view_as(item.weight))
+        # One long row of an even length: blocks run over the rows in any case, and others are compiled for when they are met.
+        flat = torch.nn.functional.pad(item.weight.view(1, -1), (0, item.matrix.n % 2))
+        packed, state = library.quantize_4bit(flat, blocksize=block, quant_type=name, compress_statistics=double)
+        item.weight.copy_(library.dequantize_4bit(packed, state).reshape(-1)[: item.matrix.n].view_as(item.weight))
         scale = library.dequantize_blockwise(state.absmax, state.state2) + state.offset if double else state.absmax
         targets.formats[item.matrix.name] = Blocks(name=name, block=block, double=double, table=table, scale=scale.float())
 
