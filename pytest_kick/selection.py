@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pytest_kick.budget import parse_budget, shadowed
 from pytest_kick.errors import UsageError
 from pytest_kick.registry import METHODS, did_you_mean
-from pytest_kick.suite import Suite, check_together, read_suites
+from pytest_kick.suite import Suite, read_suites
+from pytest_kick.together import check_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

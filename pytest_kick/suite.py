@@ -16,11 +16,12 @@ from pytest_kick.catalog import catalog
 from pytest_kick.errors import SuiteError
 from pytest_kick.grid import as_list, expand
 from pytest_kick.infos import FAMILIES
-from pytest_kick.references import references, resolved
+from pytest_kick.references import resolved
 from pytest_kick.registration import load_plugins
 from pytest_kick.registry import METHODS, PROBES, did_you_mean
-from pytest_kick.series import brought, with_paths
+from pytest_kick.series import with_paths
 from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
+from pytest_kick.together import check_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,28 +74,6 @@ def read_suites(directory: Path) -> tuple[Suite, ...]:
     suites = tuple(read_suite(path) for path in sorted(directory.glob("*.toml")))
     check_together(suites)
     return suites
-
-
-def check_together(suites: Iterable[Suite]) -> None:
-    """Check that suites can run side by side: what is called alike must be one thing, since ids and baselines go by name.
-
-    Raises:
-        SuiteError: two suites share a name; or one name is used for two models, or for two files or data sets; or one shelf for
-            different facts or probes.
-    """
-    seen: dict[tuple[str, str], tuple[object, Suite]] = {}
-    for suite in suites:
-        named: dict[tuple[tuple[str, str], object], None] = {(("name", suite.name), suite.path): None}
-        for case in suite.cases:
-            named[("models", case.model.name), case.model] = None
-            named[("facts", case.shelf), (case.facts, case.probes)] = None
-            named |= {(("source", name), thing): None for name, thing in references(case.compression)}
-            named |= {(("compressions", f"{case.shelf}--{name}"), path): None for name, path in brought(case.compression)}
-        for (field, name), thing in named:
-            first, other = seen.setdefault((field, name), (thing, suite))
-            if first != thing:
-                msg = f"{suite.path}: {field}: got {name!r}, which is another one in {other.path}, expected unique names. Rename one."
-                raise SuiteError(msg)
 
 
 def read_suite(path: Path) -> Suite:

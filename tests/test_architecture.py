@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_kick"
 LAYERS = (
     {"", "errors"},
     {"infos", "methods", "registry", "registration", "stats", "instruments", "jsonl"},
-    {"spec", "references", "grid", "budget", "series", "suite", "catalog", "facts", "result", "extras"},
+    {"spec", "references", "grid", "budget", "series", "together", "suite", "catalog", "facts", "result", "extras"},
     {"baseline", "verdict", "claims"},
     {"models"},  # layer 4: the rooms below stand on the loaded model
     {"calibration"},

@@ -11,7 +11,8 @@ from suite_files import HEAD, read, write
 from pytest_kick.baseline.fingerprint import build_fingerprint
 from pytest_kick.errors import SuiteError
 from pytest_kick.selection import level_names
-from pytest_kick.suite import check_together, read_suite
+from pytest_kick.suite import read_suite
+from pytest_kick.together import check_together
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 ENTRY = '[[compressions]]\nmethod = "checkpoint"\n'
