@@ -451,8 +451,9 @@ def test_the_order_of_norms_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         compress_(model, spec("drop_layers", 1, unit="count", order="norm"))
 
 
-@pytest.mark.parametrize("propagate", ["compressed", "dense"])
-@pytest.mark.parametrize(("name", "blocks"), [("tiny-encoder", "bert.encoder.layer"), ("tiny-decoder", "model.layers")])
+@pytest.mark.parametrize(
+    ("name", "blocks", "propagate"), [("tiny-encoder", "bert.encoder.layer", "compressed"), ("tiny-decoder", "model.layers", "dense")]
+)
 def test_calibration_after_dropped_layers(name: str, blocks: str, propagate: str, tmp_path: Path) -> None:
     """What a later step sees is what comes past the dropped block: as on a model built without it, to the last bit."""
     loaded = ModelCache(tmp_path).get(catalog()[name])

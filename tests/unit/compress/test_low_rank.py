@@ -137,8 +137,9 @@ def shipped(name: str, cache: Path) -> LoadedModel:
     return ModelCache(cache).get(catalog()[name])
 
 
-@pytest.mark.parametrize("propagate", ["dense", "compressed"])
-@pytest.mark.parametrize("name", ["tiny-encoder", "tiny-encoder-decoder", "tiny-decoder"])
+@pytest.mark.parametrize(
+    ("name", "propagate"), [("tiny-encoder", "compressed"), ("tiny-encoder-decoder", "dense"), ("tiny-decoder", "compressed")]
+)
 def test_aware_on_whole_models(name: str, propagate: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """On each family the outputs for the inputs that were seen are nearer than with the plain one."""
     cache = tmp_path_factory.getbasetemp()
