@@ -124,7 +124,7 @@ def _open(targets: Targets, step: CompressionStep) -> list[tuple[Target, int]]:
     higher = [(item, rank) for item, rank in ranks if rank < min(item.matrix.shape)]
     if not higher:
         most = max(min(item.matrix.shape) for item in targets.items)
-        msg = f"{step.id}: rank: got {step.level:g}, expected less than {most}, which no matrix of the scope has more of. Lower it."
+        msg = f"{step.id}: {step.kind}: got {step.level:g}, expected one that leaves a rank below {most}, the highest here. Change it."
         raise CompressionError(msg)
     known = {item.matrix.name: targets.formats.get(item.matrix.name) for item, _ in higher}
     return [
