@@ -11,6 +11,7 @@ import numpy as np
 from pytest_kick import stats
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, UNDECIDED
 from pytest_kick.infos import CALIBRATION
+from pytest_kick.registry import METHODS
 from pytest_kick.stats import Interval, PairedCounts
 
 if TYPE_CHECKING:
@@ -146,14 +147,14 @@ def alive(panel: Panel, pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def calibration(step: CompressionStep) -> Params:
-    """Return the parameters of a step that say what data it saw."""
-    known = dict(CALIBRATION)
+    """Return the parameters of a step that say what data it saw; none of a method that looks at none."""
+    known = dict(CALIBRATION) if METHODS.get(step.method, "claims").calibrated else {}
     return tuple((name, value) for name, value in step.params if name in known)
 
 
 def settings(step: CompressionStep) -> Params:
     """Return the parameters of a step that say something else than the data and the pattern."""
-    known = {*dict(CALIBRATION), "pattern"}
+    known = {"pattern", *(name for name, _ in calibration(step))}
     return tuple((name, value) for name, value in step.params if name not in known)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED, number
-from pytest_kick.claims.ruling import ALIVE, calibration, over_seeds
+from pytest_kick.claims.ruling import ALIVE, calibration, over_seeds, settings
+from pytest_kick.registry import METHODS
 
 if TYPE_CHECKING:
     from pytest_kick.claims.cell import Cell
@@ -44,7 +45,7 @@ def _lines(panel: Panel) -> dict[tuple[str, str, Params], Line]:
     lines: dict[tuple[str, str, Params], Line] = {}
     for step, cell in panel.single():
         seen = calibration(step)
-        if any(name == "propagate" for name, _ in seen) or step.scope == "overall":
+        if METHODS.get(step.method, "claims").calibrated and step.scope == "overall" and not settings(step):
             rest = tuple((name, value) for name, value in seen if name != "seed")
             level = step.id.split("--")[2] + (f" {dict(step.params)['pattern']}" if step.pattern else "")
             lines.setdefault((step.method, level, rest), {})[int(dict(seen).get("seed", 0))] = cell
