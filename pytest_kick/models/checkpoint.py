@@ -140,9 +140,11 @@ def _open_gguf(path: Path, model: LoadedModel, where: str) -> Checkpoint:
     header = gguf_header.read_header(path)
     notes = compare_tokens(header.tokens, model, where)
     options: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    _compare_config(AutoConfig.from_pretrained(path.parent, **options).to_dict(), model, where)
+    config = AutoConfig.from_pretrained(path.parent, **options)
+    _compare_config(config.to_dict(), model, where)
     kind: Any = type(model.module)
-    module, info = kind.from_pretrained(path.parent, dtype=torch.float32, output_loading_info=True, **options)
+    options |= {"config": config, "dtype": torch.float32, "output_loading_info": True}  # parsing a header takes seconds: not once more
+    module, info = kind.from_pretrained(path.parent, **options)
     checks.check_keys(info, where)
     return _checkpoint(module, model, where, stored=header.stored(model.module), notes=notes)
 
