@@ -1,15 +1,17 @@
 """Print the tables of `docs/findings.md`: the claims as the stored runs of all suites decide them.
 
-    python tools/findings_tables.py [float32|bfloat16]
+    python -m tools.findings_tables [float32|bfloat16] [--write]
 
-A run of the suites decides the claims on what it measures, which for cells settled at a first look is a sample; the stored runs hold
-all facts.
+A run of the suites decides the claims on what it measures; here they are decided on every stored run. `--write` puts the tables into
+the page, between its two marks.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_kick.baseline import BaselineStore
 from pytest_kick.claims import Cell, Finding, cell_from, decide
@@ -18,7 +20,12 @@ from pytest_kick.claims.ruling import FLOAT32
 from pytest_kick.spec import DTYPES, CompressionSpec
 from pytest_kick.suite import read_suites
 
-ROOT = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "findings.md"
+MARKS = ("<!-- tables: python -m tools.findings_tables --write -->\n", "<!-- end of tables -->\n")
 IN_FLOAT32 = ("C3", "C5", "C9", "C23")
 """Claims about eight bits and more, whatever the dtype of the others."""
 
@@ -36,7 +43,28 @@ def stored_cells(dtype: str) -> list[Cell | None]:
     return list(cells.values())
 
 
-def table(claim: str, findings: list[Finding]) -> str:
+def found_in(dtype: str) -> list[Finding]:
+    """Return the findings by claim: those about eight bits in float32, the others in `dtype`."""
+    by_dtype = {name: decide([cell for cell in stored_cells(name) if cell]) for name in dict.fromkeys((dtype, FLOAT32))}
+    return [f for claim in STATEMENTS for f in by_dtype[FLOAT32 if claim in IN_FLOAT32 else dtype] if f.claim == claim]
+
+
+def overview(findings: Sequence[Finding]) -> str:
+    """Return the table of all claims: a column for each model, its arms counted where they differ."""
+    models = list(dict.fromkeys(f.model for f in findings))
+    lines = [f"| claim | {' | '.join(models)} |", "|---" * (1 + len(models)) + "|"]
+    for claim, statement in STATEMENTS.items():
+        words = [_words([f.word for f in findings if (f.claim, f.model) == (claim, model)]) for model in models]
+        lines.append(f"| {claim}: {statement} | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def _words(words: list[str]) -> str:
+    counts = Counter(words)
+    return next(iter(counts), "-") if len(counts) < 2 else ", ".join(f"{word} {n}" for word, n in counts.items())  # noqa: PLR2004 - one word
+
+
+def table(claim: str, findings: Sequence[Finding]) -> str:
     """Return the table of one claim."""
     lines = [
         f"## {claim}: {findings[0].statement}",
@@ -54,15 +82,33 @@ def _number(value: float | None) -> str:
     return "beyond" if value is None else f"{value:.3f}".replace("-0.000", "0.000")
 
 
-def main() -> None:
-    """Print the tables."""
-    dtype = sys.argv[1] if len(sys.argv) > 1 else "bfloat16"
-    if dtype not in DTYPES:
-        sys.exit(f"dtype: got {dtype!r}, expected one of {', '.join(DTYPES)}. Correct it.")
-    by_dtype = {name: decide([cell for cell in stored_cells(name) if cell]) for name in dict.fromkeys((dtype, FLOAT32))}
-    claims = [claim for claim in STATEMENTS if any(f.claim == claim for found in by_dtype.values() for f in found)]
-    findings = [f for claim in claims for f in by_dtype[FLOAT32 if claim in IN_FLOAT32 else dtype] if f.claim == claim]
-    print("\n\n".join(table(claim, [f for f in findings if f.claim == claim]) for claim in claims))
+def text_of(findings: Sequence[Finding]) -> str:
+    """Return all tables, the overview first."""
+    claims = dict.fromkeys(f.claim for f in findings)
+    return "\n\n".join([overview(findings), *(table(claim, [f for f in findings if f.claim == claim]) for claim in claims)])
+
+
+def put(page: str, tables: str) -> str:
+    """Return a page with the tables between its marks."""
+    before, opening, rest = page.partition(MARKS[0])
+    _, closing, after = rest.partition(MARKS[1])
+    if not opening or not closing:
+        message = f"{PAGE.name}: got a page without its two marks, expected {MARKS[0].strip()} and {MARKS[1].strip()}. Put them back."
+        raise SystemExit(message)
+    return f"{before}{opening}\n{tables}\n\n{closing}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables, or write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dtype", nargs="?", default="bfloat16", choices=DTYPES)
+    parser.add_argument("--write", action="store_true", help="put them into docs/findings.md")
+    options = parser.parse_args(arguments)
+    tables = text_of(found_in(options.dtype))
+    if options.write:
+        PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    else:
+        print(tables)
 
 
 if __name__ == "__main__":
