@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from pytest_kick.compress.kernels import is_packed
 from pytest_kick.compress.library_formats import Int8Rows
+from pytest_kick.compress.packing import pack_rows
 from pytest_kick.compress.quantize import refuse_rounded, row_scale, to_grid
 from pytest_kick.compress.refusal import refuse
 from pytest_kick.compress.solvers import Solution
@@ -88,12 +90,15 @@ def llm_int8(targets: Targets, step: CompressionStep) -> None:
     """
     refuse_inputs(targets, step)
     threshold, batch = float(step.param("threshold")) or float("inf"), str(step.param("columns")) == "batch"
+    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
     for item in targets.items:
         targets.hooks[item.matrix.module] = RoundBelow(threshold=threshold, batch=batch)
         scale = (item.weight.abs().amax(dim=1, keepdim=True) / 127).clamp_(min=_SMALLEST)
         found = Int8Rows(scale=scale)
         item.weight.copy_(found.rounded(item.weight))
         targets.formats[item.matrix.name] = found
+    if dense:
+        pack_rows(targets, step, dense)
 
 
 def smoothquant(targets: Targets, step: CompressionStep, inputs: Inputs) -> None:

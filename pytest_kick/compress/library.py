@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import functools
-import logging
-import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_kick.compress.kernels import is_packed
 from pytest_kick.compress.library_formats import Affine, Blocks
+from pytest_kick.compress.library_import import bitsandbytes, hqq_quantizer
+from pytest_kick.compress.packing import pack_blocks
 from pytest_kick.compress.refusal import refuse
 from pytest_kick.compress.weight_only import refuse_int8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_kick.compress.targets import Targets
     from pytest_kick.spec import CompressionStep
 
@@ -35,6 +33,7 @@ def nf4(targets: Targets, step: CompressionStep) -> None:
     library = bitsandbytes()
     name, block, double = str(step.param("format")), int(step.param("block")), bool(step.param("double_quant"))
     table = _table(name)
+    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
         same = isinstance(known, Blocks) and (known.name, known.block, known.double) == (name, block, double)
@@ -46,6 +45,8 @@ def nf4(targets: Targets, step: CompressionStep) -> None:
         item.weight.copy_(library.dequantize_4bit(packed, state).reshape(-1)[: item.matrix.n].view_as(item.weight))
         scale = library.dequantize_blockwise(state.absmax, state.state2) + state.offset if double else state.absmax
         targets.formats[item.matrix.name] = Blocks(name=name, block=block, double=double, table=table, scale=scale.float())
+    if dense:
+        pack_blocks(targets, step, dense)
 
 
 def hqq(targets: Targets, step: CompressionStep) -> None:
@@ -72,35 +73,6 @@ def hqq(targets: Targets, step: CompressionStep) -> None:
         item.weight.copy_(quantizer.dequantize(codes, {**meta, "compute_dtype": torch.float32}))
         scale, zero = meta["scale"].float().clone(), meta["zero"].float().clone()
         targets.formats[item.matrix.name] = Affine(bits=bits, group=group, axis=axis, scale=scale, zero=zero)
-
-
-@functools.cache
-def bitsandbytes() -> Any:  # noqa: ANN401 - it ships no types
-    """Return `bitsandbytes.functional`, imported without what it says of kernels for other machines."""
-    with _quietly("bitsandbytes"):
-        import bitsandbytes.functional as library  # noqa: PLC0415 - an extra, and slow to import
-    return library
-
-
-@functools.cache
-def hqq_quantizer() -> Any:  # noqa: ANN401 - it ships no types
-    """Return `hqq.core.quantize.Quantizer`."""
-    with _quietly("hqq"):
-        from hqq.core.quantize import Quantizer  # noqa: PLC0415 - an extra, and slow to import
-    return Quantizer
-
-
-@contextmanager
-def _quietly(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own modules, which theirs import
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @functools.cache

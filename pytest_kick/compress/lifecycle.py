@@ -12,6 +12,7 @@ from torch import nn
 from pytest_kick.compress import int8
 from pytest_kick.compress.check import STRUCTURED, Checked, Count, check_chain, check_level, check_step
 from pytest_kick.compress.drop import skip_
+from pytest_kick.compress.kernels import swap_kernels_
 from pytest_kick.compress.outside import Outside
 from pytest_kick.compress.supplies import Supply, supplies
 from pytest_kick.compress.targets import PreHook, Target, Targets, write_back
@@ -44,6 +45,7 @@ class _Pending:
     int8: tuple[int8.Packed, ...]
     modules: dict[str, nn.Module]
     hooks: dict[str, PreHook]
+    kernels: dict[str, nn.Module]
 
 
 _PENDING: WeakKeyDictionary[LoadedModel, _Pending] = WeakKeyDictionary()
@@ -61,6 +63,7 @@ class _Cell:
         formats: likewise.
         packed: likewise.
         hooks: likewise.
+        kernels: likewise.
         dropped: likewise.
         skipped: likewise.
         mask_bits: name of a matrix -> bits that say where its zeros are.
@@ -74,6 +77,7 @@ class _Cell:
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
+    kernels: dict[str, nn.Module] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     mask_bits: dict[str, int] = field(default_factory=dict)
@@ -108,7 +112,7 @@ def compress_(
     reports = tuple(_run(cell, step, (number, len(spec.steps))) for number, step in enumerate(spec.steps, 1))
     grids = {name: grid for name, grid in cell.grids.items() if name not in cell.packed}
     packed = int8.pack(model.module, cell.matrices, grids)
-    _PENDING[model] = _Pending(spec=spec, int8=packed, modules=cell.packed, hooks=cell.hooks)
+    _PENDING[model] = _Pending(spec=spec, int8=packed, modules=cell.packed, hooks=cell.hooks, kernels=cell.kernels)
     return CompressionReport(steps=reports, n_body=body_size(cell.matrices), n_total=model.n_total)
 
 
@@ -133,8 +137,10 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
     for name, module in pending.modules.items():
         model.replace_module(name, module)
     int8.swap_(model, pending.int8)
+    swap_kernels_(model, pending.kernels)
     for name, hook in pending.hooks.items():
-        model.add_hook(model.module.get_submodule(name).register_forward_pre_hook(hook))
+        if name not in pending.kernels:
+            model.add_hook(model.module.get_submodule(name).register_forward_pre_hook(hook))
     missing = [name for name, module in pending.modules.items() if model.module.get_submodule(name) is not module]
     missing += sorted({f"{p.module}.{p.key}" for p in pending.int8} ^ int8.swapped(model))
     if missing:
@@ -151,8 +157,8 @@ def finish_(model: LoadedModel, spec: CompressionSpec) -> None:
 
 def _run(cell: _Cell, step: CompressionStep, place: tuple[int, int]) -> StepReport:
     info = METHODS.get(step.method, step.id)
-    if cell.packed:
-        msg = f"{step.id}: chain: got a step after weights were packed, expected quantize_dynamic to be the last. Put it last."
+    if cell.packed or cell.kernels:
+        msg = f"{step.id}: chain: got a step after weights were packed, expected the one that packs to be the last. Put it last."
         raise CompressionError(msg)
     if info.level == "bits" and info.bits and step.level not in info.bits:
         msg = f"{step.id}: level: got {step.level:g} bits, expected one of {', '.join(map(str, info.bits))}. Correct the level."
@@ -215,6 +221,7 @@ def _targets(cell: _Cell, chosen: tuple[Matrix, ...]) -> Targets:
         formats=cell.formats,
         packed=cell.packed,
         hooks=cell.hooks,
+        kernels=cell.kernels,
         module=module,
         dropped=cell.dropped,
         skipped=cell.skipped,

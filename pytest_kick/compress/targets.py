@@ -53,6 +53,8 @@ class Targets:
         packed: name of a module -> the module that takes its place after the cast, for quantizers whose layout is not numerics.
         hooks: name of a module -> a forward pre-hook it gets after the cast, such as the rounding of its input; one that stands there
             by an earlier step may be replaced.
+        kernels: name of a module -> a library's layer of packed weights that takes its place after the cast, and its hook's: what it
+            computes is what the weights and the hook simulate.
         module: the model, for methods that ask which matrices belong together; they may look, and change nothing there.
         dropped: name of a matrix -> number of its weights that a smaller model would not have: those of heads, neurons and blocks that
             are gone.
@@ -66,6 +68,7 @@ class Targets:
     formats: dict[str, Format] = field(default_factory=dict)
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
+    kernels: dict[str, nn.Module] = field(default_factory=dict)
     module: nn.Module | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)

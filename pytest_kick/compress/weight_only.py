@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kick.compress.formats import Float, Grid
+from pytest_kick.compress.kernels import is_packed
+from pytest_kick.compress.packing import pack_floats, pack_integers
 from pytest_kick.compress.rounding import PER_TENSOR
 from pytest_kick.errors import CompressionError
 
@@ -24,6 +26,7 @@ def rtn(targets: Targets, step: CompressionStep) -> None:
     """
     refuse_int8(targets, step)
     bits, group, symmetric = int(step.level), group_of(step), bool(step.param("symmetric"))
+    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
         same = isinstance(known, Grid) and (known.bits, known.group, known.symmetric, known.order) == (bits, group, symmetric, None)
@@ -32,6 +35,8 @@ def rtn(targets: Targets, step: CompressionStep) -> None:
         grid = Grid.of(item.weight, bits=bits, group=group, symmetric=symmetric)
         grid.round_(item.weight)
         targets.formats[item.matrix.name] = grid
+    if dense:
+        pack_integers(targets, step, dense, group)
 
 
 def cast(targets: Targets, step: CompressionStep) -> None:
@@ -44,6 +49,7 @@ def cast(targets: Targets, step: CompressionStep) -> None:
     """
     refuse_int8(targets, step)
     name = str(step.param("format"))
+    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
         if isinstance(known, Float) and known.name == name and known.holds(item.weight):
@@ -51,6 +57,8 @@ def cast(targets: Targets, step: CompressionStep) -> None:
         kind = Float.of(item.weight, name)
         kind.round_(item.weight)
         targets.formats[item.matrix.name] = kind
+    if dense:
+        pack_floats(targets, step, dense)
 
 
 def group_of(step: CompressionStep) -> int:

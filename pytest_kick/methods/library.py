@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, MethodInfo
+from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, EXECUTION, EXECUTION_CHOICES, MethodInfo
 
 _ON_DENSE = tuple((key, "dense" if key == "propagate" else value) for key, value in CALIBRATION)
 """As their papers have it: what a layer reads is taken from the dense model."""
@@ -15,8 +15,8 @@ LIBRARY = (
         check="pytest_kick.compress.check_library:check_blocks",
         summary="round weights to the 16 numbers of nf4 or fp4, scaled per block (bitsandbytes; extra bnb)",
         bits=(4,),
-        params=(("format", "nf4"), ("block", 64), ("double_quant", False)),
-        choices=(("format", ("nf4", "fp4")), ("block", (32, 64, 128, 256, 512, 1024))),
+        params=(("format", "nf4"), ("block", 64), ("double_quant", False), EXECUTION),
+        choices=(("format", ("nf4", "fp4")), ("block", (32, 64, 128, 256, 512, 1024)), EXECUTION_CHOICES),
         extra="bnb",
         needs="bitsandbytes",
     ),
@@ -40,8 +40,8 @@ LIBRARY = (
         check="pytest_kick.compress.check_activations:check_rows",
         summary="int8 weights per output channel, int8 activations per token but for outliers",
         bits=(8,),
-        params=(("threshold", 6.0), ("columns", "token")),
-        choices=(("columns", ("token", "batch")),),
+        params=(("threshold", 6.0), ("columns", "token"), EXECUTION),
+        choices=(("columns", ("token", "batch")), EXECUTION_CHOICES),
     ),
     MethodInfo(
         name="smoothquant",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, MethodInfo
+from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, EXECUTION, EXECUTION_CHOICES, MethodInfo
 
 _FLOATS = (("bf16", 16), ("fp16", 16), ("fp8_e4m3", 8), ("fp8_e5m2", 8))
 
@@ -20,7 +20,8 @@ QUANTIZATION = (
         target="pytest_kick.compress.weight_only:rtn",
         summary="round weights to the nearest of a grid per group, channel (group 0) or tensor",
         bits=(2, 3, 4, 5, 6, 7, 8),
-        params=(("group", 64), ("symmetric", True)),
+        params=(("group", 64), ("symmetric", True), EXECUTION),
+        choices=(EXECUTION_CHOICES,),
         words=(("group", ("tensor",)),),
     ),
     MethodInfo(
@@ -29,8 +30,8 @@ QUANTIZATION = (
         target="pytest_kick.compress.weight_only:cast",
         summary="round weights to a floating-point format: bf16, fp16, or fp8 with a scale per channel",
         bits=(8, 16),
-        params=(("format", "bf16"),),
-        choices=(("format", tuple(name for name, _ in _FLOATS)),),
+        params=(("format", "bf16"), EXECUTION),
+        choices=(("format", tuple(name for name, _ in _FLOATS)), EXECUTION_CHOICES),
         levels_of=tuple(("format", name, bits) for name, bits in _FLOATS),
     ),
     MethodInfo(

@@ -17,7 +17,7 @@ from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize
 
 from pytest_kick.calibration import make_batches, run_dense
 from pytest_kick.catalog import catalog
-from pytest_kick.compress import Calibrator, Targets, activations, compress_, finish_, library
+from pytest_kick.compress import Calibrator, Targets, activations, compress_, finish_, library_import
 from pytest_kick.compress.activations import RoundBelow, RoundSmoothed
 from pytest_kick.compress.inputs import Inputs, calibration_of
 from pytest_kick.compress.targets import Target
@@ -155,7 +155,7 @@ def one_layer(layer: nn.Linear, made: CompressionStep) -> tuple[torch.Tensor, An
 @pytest.mark.parametrize("threshold", [6.0, 2.0, 0.0])
 def test_as_bitsandbytes(threshold: float) -> None:
     """Its layer gives the same: of a whole batch by columns of the batch, of one token in either case, within its float16."""
-    library.bitsandbytes()
+    library_import.bitsandbytes()
     bnb = pytest.importorskip("bitsandbytes")
     torch.manual_seed(1)
     layer = nn.Linear(48, 32, bias=False)

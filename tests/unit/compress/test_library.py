@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pytest_kick.compress import Targets, compress_, library
+from pytest_kick.compress import Targets, compress_, library, library_import
 from pytest_kick.compress.library_formats import Affine, Blocks
 from pytest_kick.errors import CompressionError
 from pytest_kick.models.loaded import LoadedModel
@@ -188,8 +188,8 @@ def _too_small(targets: Targets, _: CompressionStep) -> None:
 def _more_bits(targets: Targets, made: CompressionStep) -> None:
     item = targets.items[0]
     group, axis = int(made.param("group")), int(made.param("axis"))
-    codes, meta = library.hqq_quantizer().quantize(item.weight, nbits=5, group_size=group, axis=axis, device="cpu", bitpack=False)
-    item.weight.copy_(library.hqq_quantizer().dequantize(codes, {**meta, "compute_dtype": torch.float32}))
+    codes, meta = library_import.hqq_quantizer().quantize(item.weight, nbits=5, group_size=group, axis=axis, device="cpu", bitpack=False)
+    item.weight.copy_(library_import.hqq_quantizer().dequantize(codes, {**meta, "compute_dtype": torch.float32}))
     found = targets.formats[item.matrix.name]
     assert isinstance(found, Affine)
     targets.formats[item.matrix.name] = Affine(bits=4, group=group, axis=axis, scale=meta["scale"].clone(), zero=meta["zero"].clone())
