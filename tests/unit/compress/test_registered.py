@@ -80,12 +80,15 @@ def test_a_function_sees_each_matrix(loaded: Load, kind: str) -> None:
 
 
 def test_its_weight_is_its_own(loaded: Load) -> None:
-    """A function may write into what it is given: nothing of the model changes but by what it returns."""
+    """A function may write into what it is given, later too: nothing of the model changes but by what it returns."""
+    given: list[torch.Tensor] = []
 
     @pytest_kick.method("mine")
     def mine(weight: torch.Tensor, bits: int) -> torch.Tensor:
+        given.append(weight)
         kept = rounded(weight, bits)
-        weight.fill_(float("nan"))
+        for earlier in given:
+            earlier.fill_(float("nan"))
         return kept
 
     model = loaded("llama")
@@ -296,20 +299,52 @@ def test_random_numbers_are_its_own(loaded: Load) -> None:
         torch.set_default_dtype(torch.float64)
         return weight + sigma * torch.randn(weight.shape, dtype=torch.float32) * random.random() * np.random.rand()  # noqa: S311, NPY002
 
+    def drawn() -> tuple[float, ...]:
+        return float(torch.rand(1)), random.random(), float(np.random.rand())  # noqa: S311, NPY002 - what strangers use
+
+    def seed(value: int) -> None:
+        torch.manual_seed(value)
+        random.seed(value)
+        np.random.seed(value)  # noqa: NPY002 - as above
+
     model = loaded("llama")
-    found, left = [], []
-    for seed in (1, 2):
+    found = []
+    for value in (1, 2):
         model.fresh_()
-        torch.manual_seed(7)
-        random.seed(7)
-        np.random.seed(7)  # noqa: NPY002 - what strangers use
+        seed(value)
+        expected = drawn()
+        seed(value)
         apply(model, 0.5)
+        assert drawn() == expected
         found.append(weights(model))
-        left.append((float(torch.rand(1)), random.random(), float(np.random.rand())))  # noqa: S311, NPY002
-        random.seed(seed)
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
-    assert left[0] == left[1]
     assert torch.get_default_dtype() == torch.float32
+
+
+class Broken:
+    """Raise where it is made, or started."""
+
+    def __init__(self, bits: int, *, when: str = "made") -> None:
+        """Raise, or not yet."""
+        self.bits = bits
+        if when == "made":
+            raise KeyError(when)
+
+    def start(self, targets: Any) -> None:
+        """Raise."""
+        raise KeyError(len(targets.items))
+
+    def __call__(self, target: Any) -> torch.Tensor:
+        """Do nothing."""
+        return torch.as_tensor(target.weight)
+
+
+@pytest.mark.parametrize(("when", "said"), [("made", r"class: got KeyError \('made'\)"), ("later", r"start: got KeyError \(6\)")])
+def test_a_class_that_breaks_early(loaded: Load, when: str, said: str) -> None:
+    """What raises before the first matrix is one line too."""
+    pytest_kick.method("mine")(Broken)
+    with pytest.raises(CompressionError, match=rf"^mine--ffn--b4.*: {said} at test_registered\.py:\d+, expected it to run"):
+        apply(loaded("llama"), 4, when=when)
 
 
 @functools.cache
