@@ -25,9 +25,9 @@ MIN_CALIBRATION_LENGTH = 8
 CALIBRATION_LEAST = (("count", 1), ("length", MIN_CALIBRATION_LENGTH))
 CALIBRATION_CHOICES = (("source", CALIBRATION_SOURCES), ("propagate", ("compressed", "dense")))
 
-EXECUTION: tuple[str, Scalar] = ("execution", "simulated")
-"""Parameter of methods whose format a library has kernels for: rounded floats, or its packed weights."""
-EXECUTION_CHOICES: tuple[str, tuple[Scalar, ...]] = ("execution", ("simulated", "packed"))
+EXECUTION: tuple[str, Scalar] = ("execution", "")
+"""Parameter of methods whose format a library has kernels for: "" for rounded floats, or its packed weights."""
+EXECUTION_CHOICES: tuple[str, tuple[Scalar, ...]] = ("execution", ("packed",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def apply(method: Any, weight: torch.Tensor, level: float, **params: Any) -> tup
 
 
 @needs_bnb
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(SIZES, SIZES, SEEDS, st.sampled_from(["nf4", "fp4"]), st.sampled_from([32, 64]))
 def test_blocks_of_any_matrix(rows: int, columns: int, seed: int, name: str, block: int) -> None:
     """At most 16 values per block, the largest kept, zero kept, errors at most half the widest gap; a second time nothing moves."""
@@ -66,7 +66,7 @@ def test_blocks_of_any_matrix(rows: int, columns: int, seed: int, name: str, blo
 
 
 @needs_hqq
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(SIZES, st.integers(1, 8), SEEDS, st.sampled_from([1, 2, 3, 4, 8]), st.sampled_from([0, 1]))
 def test_grids_of_any_matrix(rows: int, groups: int, seed: int, bits: int, axis: int) -> None:
     """At most 2**bits values per group, within the range of the weights widened by a step."""
@@ -80,7 +80,7 @@ def test_grids_of_any_matrix(rows: int, groups: int, seed: int, bits: int, axis:
     assert form.holds(got)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(SIZES, st.integers(2, 40), SEEDS, st.sampled_from([2, 3, 4, 8]), st.booleans())
 def test_scaled_grids_err_no_more_than_plain_ones(rows: int, columns: int, seed: int, bits: int, symmetric: bool) -> None:
     """Whatever factors AWQ finds, the layer's output errs no more than with factors of 1, zero stays, half a step is the most."""
@@ -105,7 +105,7 @@ def test_scaled_grids_err_no_more_than_plain_ones(rows: int, columns: int, seed:
     assert errors[0] <= errors[1] * (1 + 1e-4) + 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(SIZES, st.integers(2, 40), SEEDS, st.floats(0.5, 8))
 def test_inputs_of_any_size(rows: int, columns: int, seed: int, threshold: float) -> None:
     """Inputs below the threshold move by half of their token's step at most, those above not at all; smoothed ones likewise."""
@@ -121,7 +121,7 @@ def test_inputs_of_any_size(rows: int, columns: int, seed: int, threshold: float
     assert (((smoothed - x) / factor).abs() <= step * 0.501).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(SIZES, SIZES, SEEDS)
 def test_rows_of_any_size(rows: int, columns: int, seed: int) -> None:
     """Int8 rows hold what they rounded, bit for bit, factors or none."""

@@ -19,7 +19,7 @@ from pytest_kick.models.scopes import select
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 Load = Callable[[str], LoadedModel]
-KINDS = ("llama", "bert", "albert", "t5", "gpt2", "neox", "mixtral")
+KINDS = ("llama", "bert", "t5", "gpt2", "mixtral")
 needs_bnb = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="pip install 'pytest-kick[bnb]'")
 needs_hqq = pytest.mark.skipif(importlib.util.find_spec("hqq") is None, reason="pip install 'pytest-kick[hqq]'")
 

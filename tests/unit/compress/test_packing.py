@@ -54,7 +54,7 @@ def run(model: LoadedModel, case: CompressionSpec, logits: Run, dtype: torch.dty
     return logits(model), report
 
 
-@pytest.mark.parametrize("kind", ["llama", "bert", "albert", "t5", "gpt2", "neox"])
+@pytest.mark.parametrize("kind", ["llama", "bert", "t5", "gpt2"])
 @pytest.mark.parametrize(("method", "level", "params", "room"), CASES)
 def test_packed_as_simulated(loaded: Load, logits: Run, kind: str, method: str, level: int, params: dict[str, Any], room: float) -> None:
     """Logits agree nearer than they are to the dense ones, the report is the same, and fresh_ brings the dense layers back."""
@@ -90,7 +90,7 @@ def test_the_general_kernel_of_blocks(
 
 
 @pytest.mark.parametrize(("method", "level", "params", "room"), CASES)
-@pytest.mark.parametrize("kind", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("kind", ["llama", "t5"])
 def test_packed_in_bfloat16(loaded: Load, logits: Run, kind: str, method: str, level: int, params: dict[str, Any], room: float) -> None:
     """In bfloat16 they agree within its rounding, of weights and of what layers hand on."""
     model, scope = loaded(kind), scope_of(kind, method)
