@@ -9,6 +9,7 @@ import pytest
 
 from pytest_kick.registry import METHODS, MethodInfo
 from pytest_kick.suite import read_suite
+from tools import methods_table
 
 TEXT = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
 ROWS = {name: (level, params) for name, level, params in re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|$", TEXT, flags=re.MULTILINE)}
@@ -46,3 +47,8 @@ def test_the_examples_read(tmp_path: Path) -> None:
         path.write_text(example, encoding="utf-8")
         sizes.append(len(read_suite(path).cases))
     assert sizes == [1 + 2 * 3 * 2 + 2 + 1, 3 * (1 + 3 + 2 * 2), 1 + 2 + 3 + 2]
+
+
+def test_the_figures_are_those_of_the_stored_runs() -> None:
+    """The table of figures is what the command prints, to the letter."""
+    assert methods_table.BEGIN + methods_table.table() + methods_table.END in TEXT
