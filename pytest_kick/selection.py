@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kick.budget import parse_budget, shadowed
 from pytest_kick.errors import UsageError
+from pytest_kick.infos import LEVELS
 from pytest_kick.registry import METHODS, did_you_mean
 from pytest_kick.suite import Suite, read_suites
 from pytest_kick.together import check_together
@@ -80,9 +81,9 @@ def _wanted(settings: Settings, case: Case) -> bool:
 
 
 def level_names(step: CompressionStep) -> tuple[str, ...]:
-    """Return the spellings of a level that `--kick-level` takes: `s0.2` and `0.2`, `b8` and `8`."""
+    """Return the spellings of a level that `--kick-level` takes: `s0.2` and `0.2`, `b8` and `8`; of a name, the name."""
     shown = step.id.split("--")[2]
-    return (shown, shown[1:])
+    return tuple(dict.fromkeys((shown, shown.removeprefix(LEVELS[step.kind]))))
 
 
 def _any(globs: Iterable[str], names: Iterable[str]) -> bool:

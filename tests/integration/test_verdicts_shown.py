@@ -165,6 +165,7 @@ def test_ctrl_c_while_claims_are_decided(workspace: Workspace, monkeypatch: pyte
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    workspace.suite("", "schema = 1\n", "schema = 1\nclaims = true\n")
     monkeypatch.setattr(claims, "decide", interrupt)
     result = workspace.run("-k", "dense or attention", "--kick-json", "run.json")
     assert result.ret == pytest.ExitCode.INTERRUPTED

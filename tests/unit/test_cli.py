@@ -18,8 +18,9 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each list has a line for each thing, which begins with its name, and ends with 0."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     for what, names in [("models", list(catalog())), ("methods", [info.name for info in METHODS]), ("probes", ["facts"])]:
         code, out, err = run(capsys, "list", what)
         assert (code, err) == (0, "")
@@ -59,8 +60,9 @@ def test_an_error_names_the_command_once(capsys: pytest.CaptureFixture[str], tmp
     assert err.startswith("kick init: ")
 
 
-def test_suites_are_listed_with_how_they_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_suites_are_listed_with_how_they_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A line says how many cells a suite has and what runs it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     code, out, _ = run(capsys, "list", "suites", "--suites", str(SHIPPED))
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines()}
@@ -69,8 +71,9 @@ def test_suites_are_listed_with_how_they_run(capsys: pytest.CaptureFixture[str])
     assert " --kick-hub " in rows["cost_of_compression"]
 
 
-def test_a_suite_of_the_hub_needs_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_suite_of_the_hub_needs_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite of the hub is not shown as a default one, whatever its `default`; no suites are no lines."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert run(capsys, "list", "suites", "--suites", str(tmp_path)) == (0, "", "")
     (tmp_path / "a.toml").write_text('schema = 1\nhub = true\nmodels = ["bert-base-uncased"]\n', encoding="utf-8")
     assert run(capsys, "list", "suites", "--suites", str(tmp_path)) == (0, "a  1 cells  --kick-hub\n", "")
