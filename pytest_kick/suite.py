@@ -34,7 +34,7 @@ _SUITE_KEYS = frozenset(
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary", "terms"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
-_TYPES = {str: "a string", bool: "true or false", list: "a list"}
+_TYPES = {str: "a string", bool: "true or false", list: "a list", int: "a whole number"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def read_suite(path: Path) -> Suite:
     """
     where = path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
     try:
-        data = tomllib.loads(path.read_bytes().decode("utf-8"))
+        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:  # all that tomllib raises on hostile input
         reason = " ".join(str(error).split())
         msg = f"{where}: file: got {reason}, expected a TOML file in UTF-8. Correct it, or write a new one with `kick init`."

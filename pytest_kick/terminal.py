@@ -22,7 +22,7 @@ from pytest_kick.outcome import Outcome
 from pytest_kick.recording import record_lines
 from pytest_kick.registry import METHODS
 from pytest_kick.report import beside_lines, cell_entry, rows_from, run_document, summary_line, table_lines, write_json
-from pytest_kick.selection import select, shadowed_budgets
+from pytest_kick.selection import select, shadowed_budgets, takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ class Terminal:
         session, settings = self.session, self.session.settings
         if not session.suites:
             return []
-        names = ", ".join(suite.name for suite in session.suites)
+        names = ", ".join(suite.name for suite in session.suites if takes(settings, suite))
         where = f"{settings.dtype} on {settings.device}, {settings.threads} thread(s) x {settings.n_workers}"
         line = f"kick: {__version__}, suites {names}; {where}"
         shadowed = [] if settings.plan else shadowed_budgets(session.suites)
@@ -120,7 +120,7 @@ class Terminal:
             sys.stderr.write("\r\x1b[K")
         broken = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         self.complete = not (broken or session.shouldstop or session.shouldfail)
-        if self.session.outcomes:
+        if self.session.outcomes or (broken and self.session.cases):
             self._finish([] if self.complete else ["interrupted" if broken else "stopped early"])
         if self.complete and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             self.problems += [*unjudged_lines(self.session, self.words), *self._unasked()]

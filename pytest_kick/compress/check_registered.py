@@ -103,6 +103,8 @@ def check(targets: Targets, step: CompressionStep, before: Mapping[str, torch.Te
 
 def _check_bits(targets: Targets, step: CompressionStep, before: Mapping[str, torch.Tensor], counts: Mapping[str, Count]) -> Checked:
     bits, forms = int(step.level), [targets.formats.get(item.matrix.name) for item in targets.items]
+    empty = [item.matrix.name for item in targets.items if before[item.matrix.name].any() and not item.weight.any()]
+    refuse(step, empty, "got all weights zero", "rounded ones", "Correct the method")
     idle: list[str] = []
     lay: list[str] = []
     left, full = [], []

@@ -281,7 +281,7 @@ def _width(cell: _Cell, name: str) -> int:
 def _bits(cell: _Cell, targets: Targets, counts: tuple[Count, ...]) -> float:
     """Return the bits that the scope takes: values kept, where they are, and scales; dense weights as float32.
 
-    Formats that hold zero as a value like any other are stored whole where that is smaller than a mask and the values kept.
+    What is not packed is stored whole where that is smaller than a mask and the values kept.
     """
     total = 0
     for item, count in zip(targets.items, counts, strict=True):
@@ -291,7 +291,7 @@ def _bits(cell: _Cell, targets: Targets, counts: tuple[Count, ...]) -> float:
         stored = (count.n - gone) * width
         if name in cell.mask_bits:
             sparse = (count.n - count.zeros) * width + cell.mask_bits[name]
-            stored = sparse if grid is not None or form is None else min(sparse, stored)
+            stored = sparse if grid is not None else min(sparse, stored)
         side = grid.numel() * _SCALE_BITS if grid is not None else form.side_bits if form is not None else 0
         total += stored + side
     return total

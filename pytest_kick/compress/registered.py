@@ -71,11 +71,13 @@ def run(targets: Targets, step: CompressionStep, inputs: Inputs | None = None) -
     info = METHODS.get(step.method, step.id)
     if info.level != "sparsity" or info.compensates:
         refuse_int8(targets, step)
+    wiring = _wiring(targets)
     with _isolated():
         compress = _made(targets, step)
         if inputs is None:
             for item in targets.items:
                 item.weight.copy_(_solved(compress, targets, step, item))
+            _refuse_rewired(targets, step, wiring)
             return
 
         def solve(item: Target, seen: Seen) -> Solution:
@@ -83,6 +85,21 @@ def run(targets: Targets, step: CompressionStep, inputs: Inputs | None = None) -
             return Solution(values=values, damping=None, raised=False, dead=torch.zeros(values.shape[1], dtype=torch.bool))
 
         inputs.solve(targets, solve, gram=True)
+        _refuse_rewired(targets, step, wiring)
+
+
+def _wiring(targets: Targets) -> dict[str, object]:
+    """Return of each layer what its forward pass is made of, besides weights: a function put in its place, and hooks."""
+    return {
+        item.matrix.module: (item.layer.__dict__.get("forward"), *item.layer._forward_pre_hooks, 0, *item.layer._forward_hooks)  # noqa: SLF001 - torch has no public name
+        for item in targets.items
+    }
+
+
+def _refuse_rewired(targets: Targets, step: CompressionStep, before: dict[str, object]) -> None:
+    now = _wiring(targets)
+    wrong = [name for name, found in before.items() if now[name] != found]
+    refuse(step, wrong, "got another forward pass or another hook", "layers as they were", "Return the new weights, and leave layers alone")
 
 
 def _made(targets: Targets, step: CompressionStep) -> Compress:

@@ -8,6 +8,7 @@ from workspace import last_line, lines_wider
 
 from pytest_kick import claims
 from pytest_kick.report import json_report
+from pytest_kick.session import Session
 
 if TYPE_CHECKING:
     from workspace import Workspace
@@ -157,6 +158,18 @@ def test_an_unwritable_run_record_is_told(workspace: Workspace, monkeypatch: pyt
         ["  dense *UNCHANGED*", "kick: */run.json: file: got No space left on device, expected a place to write to.*"]
     )
     assert last_line(result) == "kick: 1 cell, 1 pass, 0 fail, 0 inconclusive, 0 error"
+
+
+def test_ctrl_c_before_a_cell_has_ended(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted in the first cell: a valid run record that is not complete."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "judged", interrupt)
+    with pytest.raises(KeyboardInterrupt):  # as pytester hands it on
+        workspace.run("--kick-json", "run.json")
+    assert (workspace.read("run.json")["cells"], workspace.read("run.json")["complete"]) == ([], False)
 
 
 def test_ctrl_c_while_claims_are_decided(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

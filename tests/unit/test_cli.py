@@ -103,6 +103,15 @@ def test_wrong_usage_is_two(argv: list[str]) -> None:
         cli.main(argv)
 
 
+def test_a_model_of_a_suite_is_fetched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`kick fetch` knows the models that suites bring, and shows their terms before anything else."""
+    model = f'{{ name = "mine", family = "decoder", source = "path:{tmp_path}", terms = "Be nice." }}'
+    (tmp_path / "a.toml").write_text(f"schema = 1\nmodels = [{model}]\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "fetch", "mine", "--suites", str(tmp_path)) == (0, f"{tmp_path}\n", "model 'mine': Be nice.\n")
+    assert run(capsys, "fetch", "mine")[0] == 2
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` names the package and ends with 0."""
     with pytest.raises(SystemExit, match="0"):

@@ -97,15 +97,24 @@ def few(weight: Any) -> Any:
     return weight
 
 
+async def later(weight: Any, bits: int) -> Any:
+    """Give back what is none yet."""
+    return weight, bits
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
         ({}, few, r"signature: got \(weight\), expected \(weight, level, \.\.\.\) first"),
-        ({}, lambda weight, bits, *, x: (weight, bits, x), "x: got none as its default, expected a text, a number, True or False"),
+        ({}, lambda weight, bits, *, x: (weight, bits, x), "x: got none as its default, expected a text, a finite number, True or False"),
+        ({}, lambda weight, bits, *, x=float("nan"): (weight, bits, x), "x: got nan as its default, expected a text, a finite number"),
         ({}, lambda weight, bits, *, x=None: (weight, bits, x), "x: got None as its default"),
         ({}, lambda weight, bits, *, scope="a": (weight, bits, scope), "scope: got a parameter of this name, which suites use"),
         ({}, lambda weight, bits, *, inputs=None, seed=1: (weight, bits, inputs, seed), "seed: got a parameter of this name"),
-        ({}, 3, "code: got 3, expected a function or a class"),
+        ({}, 3, "code: got 3, expected a plain function or a class"),
+        ({}, later, "code: got <function later .*>, expected a plain function or a class"),
+        ({"levels": 4}, few, "levels: got 4, expected a list or a tuple"),
+        ({"families": "decoder"}, few, "families: got 'decoder', expected a list or a tuple"),
         ({}, NoCall, "class: got NoCall without __call__, expected one that is called with each matrix"),
         ({"level": "bit"}, few, "level: got 'bit', expected one of sparsity, bits, rank, count, sigma. Did you mean 'bits'?"),
         ({"levels": (0,)}, few, "levels: got 0, expected whole numbers from 1 to 16"),
@@ -122,6 +131,14 @@ def test_what_cannot_be_registered(options: dict[str, Any], code: Any, message: 
         pytest_kick.method("mine", **options)(code)
     assert "\n" not in str(caught.value)
     assert "mine" not in {info.name for info in METHODS.known()}
+
+
+def test_the_decorator_takes_a_name() -> None:
+    """Without parentheses nothing would be registered, and `dense` is the name of the cell without a method: both are refused."""
+    with pytest.raises(UsageError, match=r"^method: name: got 'few', expected a text that names no cell, as in @pytest_kick.method"):
+        pytest_kick.method(few)  # type: ignore[type-var]
+    with pytest.raises(UsageError, match=r"^method: name: got 'dense', expected a text that names no cell"):
+        pytest_kick.method("dense")
 
 
 @pytest.mark.parametrize("name", ["rtn", "other"])

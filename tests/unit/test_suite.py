@@ -250,6 +250,10 @@ def test_a_first_look_shares_the_baselines_of_all_facts(tmp_path: Path) -> None:
     path = tmp_path / "few.toml"
     path.write_text("first_look = 7\n" + text, encoding="utf-8")
     assert {(case.shelf, case.first_look) for case in read_suite(path).cases} == {("tiny-encoder", 7)}
-    path.write_text("first_look = -7\n" + text, encoding="utf-8")
+    for value in ('"many"', "true", "100.5"):
+        path.write_text(f"first_look = {value}\n" + text, encoding="utf-8")
+        with pytest.raises(SuiteError, match=r"first_look: got .*, expected a whole number"):
+            read_suite(path)
+    path.write_text("first_look = -7\n" + text, encoding="utf-8-sig")  # as some editors save it
     with pytest.raises(SuiteError, match="first_look: got -7, expected a number of facts, 0 for all"):
         read_suite(path)

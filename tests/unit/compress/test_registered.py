@@ -198,6 +198,7 @@ def too_many(weight: torch.Tensor, bits: int, *, group: int = 0) -> torch.Tensor
         (lambda weight, bits: (rounded(weight, bits), "4"), "got '4' as bits per weight"),
         (lambda weight, bits: (rounded(weight, bits), float("nan")), "got nan as bits per weight"),
         (lambda weight, bits: weight, "got no weight changed, expected each matrix to change"),  # noqa: ARG005
+        (lambda weight, bits: torch.zeros_like(weight), "got all weights zero, expected rounded ones"),  # noqa: ARG005
         (some_rows, r"got rows left as they were, with more than 2\^3 values"),
         (too_many, r"got more than 2\^3 values in a group, expected at most as many as there are codes"),
     ],
@@ -233,6 +234,26 @@ class Meddling:
         if target.layer.bias is not None:
             target.layer.bias.data += 1
         return rounded(target.weight, self.bits)
+
+
+class Rewiring(Meddling):
+    """Put something else in the place of a forward pass, or before it."""
+
+    def __call__(self, target: Any) -> torch.Tensor:
+        """Do the one to a gate and the other to the rest."""
+        if "gate" in target.matrix.name:
+            target.layer.forward = lambda x: x
+        elif "up" in target.matrix.name:
+            target.layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
+        return rounded(target.weight, self.bits)
+
+
+def test_layers_are_watched() -> None:
+    """A class that changes what a layer computes besides its weights is refused by the names of the layers; the rest is not named."""
+    pytest_kick.method("mine")(Rewiring)
+    model = built.__wrapped__("LlamaForCausalLM")  # one that no other test sees
+    with pytest.raises(CompressionError, match=r"^mine--ffn--b4: \S*gate_proj, \S*up_proj.*: got another forward pass or another hook"):
+        apply(model, 4)
 
 
 def test_biases_are_watched() -> None:
