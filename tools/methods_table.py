@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
 BEGIN, END = "<!-- figures: python -m tools.methods_table --write -->\n", "<!-- end of figures -->\n"
-SUITES = ("methods", "extras", "checkpoints")
+SUITES = ("methods", "methods_full", "extras", "checkpoints")
 BESIDE = (
     "l1_global--overall--s0.3",
     "random_unstructured--head--s0.2",
