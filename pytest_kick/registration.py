@@ -78,10 +78,7 @@ def method(
     Raises:
         UsageError: a name that is taken or does not fit an id, a level, a family or a parameter that suites cannot hold.
     """
-    if not isinstance(name, str) or name == "dense":
-        got = getattr(name, "__name__", name)
-        msg = f'method: name: got {got!r}, expected a text that names no cell, as in @pytest_kick.method("my_quant"). Write one.'
-        raise UsageError(msg)
+    _check_name(name)
 
     def decorate(code: Code) -> Code:
         where = f"method {name!r}"
@@ -189,6 +186,13 @@ def origin(code: Any) -> tuple[str, str]:  # noqa: ANN401 - a function or a clas
         return inspect.getfile(code), code.__qualname__
     except (TypeError, OSError, AttributeError):
         return getattr(code, "__module__", ""), getattr(code, "__qualname__", repr(code))
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or name == "dense":
+        got = getattr(name, "__name__", name)
+        msg = f'method: name: got {got!r}, expected a text that names no cell, as in @pytest_kick.method("my_quant"). Write one.'
+        raise UsageError(msg)
 
 
 def _check(where: str, level: object, levels: Sequence[float], families: Sequence[str]) -> None:

@@ -30,7 +30,6 @@ def mine(weight, sparsity):
     return flat.reshape(weight.shape)
 '''
 BAD = """
-import gc
 import os
 
 import torch
@@ -59,11 +58,17 @@ class LeavesOne:
 
 
 @pytest_kick.method("meddles")
-def meddles(weight, bits):
-    for found in gc.get_objects():
-        if isinstance(found, torch.nn.Module) and "RMSNorm" in type(found).__name__:
-            found.weight.data.mul_(2)
-    return weight.round(decimals=1)
+class Meddles:
+    def __init__(self, bits):
+        pass
+
+    def start(self, targets):
+        for name, parameter in targets.module.named_parameters():
+            if "norm" in name:
+                parameter.data.mul_(2)
+
+    def __call__(self, target):
+        return target.weight.round(decimals=1)
 
 
 @pytest_kick.method("deadly")
