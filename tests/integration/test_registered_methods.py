@@ -173,7 +173,7 @@ def test_breaking_methods_disturb_nobody(workspace: Workspace) -> None:
     assert last_line(result) == "kick: 9 cells, 5 pass, 0 fail, 0 inconclusive, 4 error"
     result.stdout.fnmatch_lines(
         [
-            "raises--overall--b4: *_proj: got NameError (*undefined*) at my.py:12, expected it to run. Correct the method.",
+            "raises--overall--b4: *_proj: got NameError (*undefined*) at my.py:11, expected it to run. Correct the method.",
             "returns_none--overall--b4: *_proj: got None returned, expected a tensor (*) of torch.float32 on cpu. *",
             "leaves_one--overall--b4: *_proj: got no weight changed, expected each matrix to change. The method left these out.",
             "meddles--overall--b4: *norm.weight*: got a change outside the scope 'overall' *",
