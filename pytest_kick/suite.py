@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import tomllib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.budget import BudgetRule, budgets_for, parse_budget
@@ -146,7 +147,7 @@ class _Reader:
             seen.add(case.id)
 
     def cases(self, name: str) -> tuple[Case, ...]:
-        models, on_request, probes = self.models(), self.named_models("on_request"), self.probes()
+        models, probes = self.models, self.probes()
         entries = [self.entry(i, entry) for i, entry in enumerate(self.typed(self.data, "compressions", list, []))]
         rules = [parse_budget(f"{self.where}: budgets[{i}]", table) for i, table in enumerate(self.typed(self.data, "budgets", list, []))]
         dense = self.typed(self.data, "dense", bool, default=True)
@@ -160,7 +161,7 @@ class _Reader:
             for spec, dtype in specs:
                 budgets, used_now = budgets_for(rules, model, spec, probes)
                 used |= used_now
-                asked = model in on_request
+                asked = model in self.on_request
                 cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, on_request=asked, **same))
         if not cases:
             raise self.fail([], "at least one cell", "Add a [[compressions]] entry, or leave `dense` on.", field="compressions")
@@ -182,11 +183,16 @@ class _Reader:
                 if budget.probe not in probes:
                     raise self.fail(budget.probe, "a probe that the suite runs", "Add it to `probes`.", field=f"{field}.probe")
 
+    @cached_property
+    def on_request(self) -> tuple[ModelSpec, ...]:
+        return self.named_models("on_request")
+
+    @cached_property
     def models(self) -> tuple[ModelSpec, ...]:
         models = self.named_models("models")
         if not models:
             raise self.fail([], "at least one model", 'Write `models = ["smollm2-135m"]`.', field="models")
-        models += self.named_models("on_request")
+        models += self.on_request
         names = [model.name for model in models]
         if len(set(names)) != len(names):
             raise self.fail(names, "each model once", "Remove the repeated one.", field="models")
@@ -226,7 +232,7 @@ class _Reader:
         names = self.typed(self.data, "probes", list, ["facts"])
         if not names:
             raise self.fail(names, "at least one probe", 'Write `probes = ["facts"]`.', field="probes")
-        for name, model in itertools.product(names, self.models()):
+        for name, model in itertools.product(names, self.models):
             if model.family not in (able := PROBES.get(name, self.where).families):
                 raise self.fail([name, model.name], f"a model of family {' or '.join(able)}", field="probes")
         return tuple(dict.fromkeys(names))
@@ -267,7 +273,7 @@ class _Reader:
         """Read a filter of an entry: a name or a list of names, all of which the suite has."""
         if key not in entry:
             return None
-        known = FAMILIES if key == "families" else [model.name for model in self.models()]
+        known = FAMILIES if key == "families" else [model.name for model in self.models]
         if entry[key] == []:
             raise self.fail([], "at least one name", "Add one, or remove the key.", field=f"{field}.{key}")
         for name in as_list(entry[key]):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from pytest_kick.compress.kernels import is_packed
+from pytest_kick.compress.kernels import to_pack
 from pytest_kick.compress.library_formats import Int8Rows
 from pytest_kick.compress.packing import pack_rows
 from pytest_kick.compress.quantize import refuse_rounded, row_scale, to_grid
@@ -90,7 +90,7 @@ def llm_int8(targets: Targets, step: CompressionStep) -> None:
     """
     refuse_inputs(targets, step)
     threshold, batch = float(step.param("threshold")) or float("inf"), str(step.param("columns")) == "batch"
-    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
+    dense = to_pack(targets, step)
     for item in targets.items:
         targets.hooks[item.matrix.module] = RoundBelow(threshold=threshold, batch=batch)
         scale = (item.weight.abs().amax(dim=1, keepdim=True) / 127).clamp_(min=_SMALLEST)

@@ -12,7 +12,7 @@ import torch
 
 from pytest_kick.compress.check import Checked
 from pytest_kick.compress.library_formats import Int8Rows
-from pytest_kick.compress.refusal import refuse
+from pytest_kick.compress.refusal import refuse_faults
 
 if TYPE_CHECKING:
     from pytest_kick.compress.check import Count
@@ -44,16 +44,13 @@ def check_rows(targets: Targets, step: CompressionStep, before: dict[str, torch.
     Raises:
         CompressionError: weights off the grids of their rows, or inputs that are not rounded; names the matrices.
     """
-    wrong: dict[str, list[str]] = {}
+    faults: dict[str, str] = {}
     for item in targets.items:
         name = item.matrix.name
         found, hook = targets.formats.get(name), targets.hooks.get(item.matrix.module)
         fault = _weight_fault(item.weight, before[name], found, step)
-        fault = fault or _input_fault(hook, item.weight.shape[1], found, step, item.layer)
-        if fault:
-            wrong.setdefault(fault, []).append(name)
-    for fault, (got, expected, advice) in _FAULTS.items():
-        refuse(step, wrong.get(fault, []), got, expected, advice)
+        faults[name] = fault or _input_fault(hook, item.weight.shape[1], found, step, item.layer)
+    refuse_faults(step, faults, _FAULTS)
     met = sum(not count.changed for count in counts.values())
     return Checked(notes=(f"{met} of {len(counts)} matrices lay on this grid before",) if met else ())
 

@@ -8,7 +8,7 @@ import torch
 
 from pytest_kick.compress.check import Checked
 from pytest_kick.compress.library_formats import Scaled
-from pytest_kick.compress.refusal import refuse
+from pytest_kick.compress.refusal import refuse_faults
 
 if TYPE_CHECKING:
     from pytest_kick.compress.check import Count
@@ -38,14 +38,8 @@ def check_scaled(targets: Targets, step: CompressionStep, before: dict[str, torc
     Raises:
         CompressionError: no format or another than asked, or weights that are not the nearest in it; names the matrices.
     """
-    wrong: dict[str, list[str]] = {}
-    for item in targets.items:
-        name = item.matrix.name
-        fault = _fault(item.weight, before[name], targets.formats.get(name), step)
-        if fault:
-            wrong.setdefault(fault, []).append(name)
-    for fault, (got, expected, advice) in _FAULTS.items():
-        refuse(step, wrong.get(fault, []), got, expected, advice)
+    named = [(item.matrix.name, item.weight) for item in targets.items]
+    refuse_faults(step, {name: _fault(weight, before[name], targets.formats.get(name), step) for name, weight in named}, _FAULTS)
     met = sum(not count.changed for count in counts.values())
     return Checked(notes=(f"{met} of {len(counts)} matrices were in this format before",) if met else ())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_kick.compress.formats import FLOATS, Float, Format, Grid
-from pytest_kick.compress.refusal import refuse
+from pytest_kick.compress.refusal import refuse_faults
 from pytest_kick.compress.rounding import PER_TENSOR, n_groups
 from pytest_kick.registry import METHODS
 
@@ -48,14 +48,8 @@ def check_formats(targets: Targets, step: CompressionStep, before: Mapping[str, 
         CompressionError: no format or another than asked, weights off it, or, for methods that round to nearest, moved by more than
             half a step or rounded on a grid wider than they are; names the matrices.
     """
-    wrong: dict[str, list[str]] = {}
-    for item in targets.items:
-        name = item.matrix.name
-        fault = _fault(item.weight, before[name], targets.formats.get(name), step)
-        if fault:
-            wrong.setdefault(fault, []).append(name)
-    for fault, (got, expected, advice) in _FAULTS.items():
-        refuse(step, wrong.get(fault, []), got, expected, advice)
+    named = [(item.matrix.name, item.weight) for item in targets.items]
+    refuse_faults(step, {name: _fault(weight, before[name], targets.formats.get(name), step) for name, weight in named}, _FAULTS)
 
 
 def _fault(weight: torch.Tensor, before: torch.Tensor, found: Format | None, step: CompressionStep) -> str:

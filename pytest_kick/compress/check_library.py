@@ -11,7 +11,7 @@ import torch
 
 from pytest_kick.compress.check import Checked
 from pytest_kick.compress.library_formats import Affine, Blocks
-from pytest_kick.compress.refusal import refuse
+from pytest_kick.compress.refusal import refuse_faults
 
 if TYPE_CHECKING:
     from pytest_kick.compress.check import Count
@@ -72,14 +72,8 @@ def check_affine(targets: Targets, step: CompressionStep, before: dict[str, torc
 
 
 def _refuse(targets: Targets, step: CompressionStep, before: dict[str, torch.Tensor], fault_of: _Fault) -> None:
-    wrong: dict[str, list[str]] = {}
-    for item in targets.items:
-        name = item.matrix.name
-        fault = fault_of(item.weight, before[name], targets.formats.get(name), step)
-        if fault:
-            wrong.setdefault(fault, []).append(name)
-    for fault, (got, expected, advice) in _FAULTS.items():
-        refuse(step, wrong.get(fault, []), got, expected, advice)
+    named = [(item.matrix.name, item.weight) for item in targets.items]
+    refuse_faults(step, {name: fault_of(weight, before[name], targets.formats.get(name), step) for name, weight in named}, _FAULTS)
 
 
 def _met(counts: dict[str, Count]) -> tuple[str, ...]:

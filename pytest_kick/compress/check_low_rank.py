@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_kick.compress.check import Checked, Count
-from pytest_kick.compress.refusal import refuse
+from pytest_kick.compress.refusal import refuse_faults
 from pytest_kick.registry import METHODS
 
 if TYPE_CHECKING:
@@ -35,25 +35,22 @@ def check_low_rank(targets: Targets, step: CompressionStep, before: dict[str, to
     Raises:
         CompressionError: another rank, a change that is not the least, or no record of the factors; names the matrices.
     """
-    wrong: dict[str, list[str]] = {}
+    faults: dict[str, str] = {}
     stored, whole, kept = 0, 0, 0
     for item in targets.items:
         name, (out, inputs) = item.matrix.name, item.matrix.shape
         rank = _asked(step, out, inputs)
         if rank >= min(out, inputs):
             kept += 1
-            fault = "aside" if counts[name].changed else ""
+            faults[name] = "aside" if counts[name].changed else ""
             stored += item.matrix.n
         else:
             record = targets.formats.get(name)
             mine = record is not None and (record.bits, record.side_bits) == (0, rank * (out + inputs) * 32)
-            fault = _fault(item.weight.double(), before[name].double(), rank, step) if mine or not counts[name].changed else "format"
+            faults[name] = _fault(item.weight.double(), before[name].double(), rank, step) if mine or not counts[name].changed else "format"
             stored += rank * (out + inputs)
         whole += item.matrix.n
-        if fault:
-            wrong.setdefault(fault, []).append(name)
-    for fault, (got, expected, advice) in _FAULTS.items():
-        refuse(step, wrong.get(fault, []), got, expected, advice)
+    refuse_faults(step, faults, _FAULTS)
     notes = (f"{kept} of {len(counts)} matrices left as they are: their rank cannot be higher",) if kept else ()
     return Checked(notes=notes, achieved=step.level if step.kind == "rank" else 1 - stored / whole)
 

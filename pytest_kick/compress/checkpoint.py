@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_kick.compress.activations import RoundBelow
 from pytest_kick.compress.check import Checked, Count
 from pytest_kick.compress.outside import block_sums
 from pytest_kick.compress.refusal import refuse
@@ -174,10 +175,7 @@ class Rounding:
         """Round `(..., in)` float32."""
         how = self.how
         if how.kind == "llm_int8":
-            outlier = (x.abs() >= how.threshold).reshape(-1, x.shape[-1]).any(0) if how.threshold > 0 else torch.zeros(x.shape[-1]).bool()
-            regular = x.masked_fill(outlier, 0.0)
-            step = (regular.abs().amax(-1, keepdim=True) / 127).clamp_(min=_LEAST)
-            return torch.where(outlier, x, (regular / step).round() * step)
+            return RoundBelow(threshold=how.threshold or float("inf"), batch=True).rounded(x)
         low, high = (-128.0, 127.0) if how.kind == "int" else (-448.0, 448.0)
         step, zero = self._grid(x, low, high)
         codes = (x / step + zero).clamp(low, high)

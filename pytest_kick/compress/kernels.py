@@ -70,9 +70,9 @@ class KernelLayer(nn.Module):
         return result if self.bias is None else result + self.bias
 
 
-def is_packed(step: CompressionStep) -> bool:
-    """Return whether a step asks for kernels."""
-    return str(step.param("execution")) == "packed"
+def to_pack(targets: Targets, step: CompressionStep) -> dict[str, torch.Tensor]:
+    """Return name of a matrix -> a copy of its weights before rounding, where a step asks for kernels; else nothing."""
+    return {item.matrix.name: item.weight.clone() for item in targets.items} if step.param("execution") == "packed" else {}
 
 
 def refuse_others(targets: Targets, step: CompressionStep) -> None:

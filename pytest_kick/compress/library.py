@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_kick.compress.kernels import is_packed
+from pytest_kick.compress.kernels import to_pack
 from pytest_kick.compress.library_formats import Affine, Blocks
 from pytest_kick.compress.library_import import bitsandbytes, hqq_quantizer
 from pytest_kick.compress.packing import pack_blocks
@@ -33,7 +33,7 @@ def nf4(targets: Targets, step: CompressionStep) -> None:
     library = bitsandbytes()
     name, block, double = str(step.param("format")), int(step.param("block")), bool(step.param("double_quant"))
     table = _table(name)
-    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
+    dense = to_pack(targets, step)
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
         same = isinstance(known, Blocks) and (known.name, known.block, known.double) == (name, block, double)

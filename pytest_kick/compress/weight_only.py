@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kick.compress.formats import Float, Grid
-from pytest_kick.compress.kernels import is_packed
+from pytest_kick.compress.kernels import to_pack
 from pytest_kick.compress.packing import pack_floats, pack_integers
 from pytest_kick.compress.rounding import PER_TENSOR
 from pytest_kick.errors import CompressionError
@@ -26,7 +26,7 @@ def rtn(targets: Targets, step: CompressionStep) -> None:
     """
     refuse_int8(targets, step)
     bits, group, symmetric = int(step.level), group_of(step), bool(step.param("symmetric"))
-    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
+    dense = to_pack(targets, step)
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
         same = isinstance(known, Grid) and (known.bits, known.group, known.symmetric, known.order) == (bits, group, symmetric, None)
@@ -49,7 +49,7 @@ def cast(targets: Targets, step: CompressionStep) -> None:
     """
     refuse_int8(targets, step)
     name = str(step.param("format"))
-    dense = {item.matrix.name: item.weight.clone() for item in targets.items if is_packed(step)}
+    dense = to_pack(targets, step)
     for item in targets.items:
         known = targets.formats.get(item.matrix.name)
         if isinstance(known, Float) and known.name == name and known.holds(item.weight):

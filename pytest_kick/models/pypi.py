@@ -49,13 +49,9 @@ class WheelFile:
         """Read one or more `dist==version#file`, separated by spaces, and as many hashes: the parts of one file, in order.
 
         Raises:
-            FetchError: one is not of this form, or not as many hashes as parts.
+            FetchError: one is not of this form.
         """
-        sources, hashes = source.split(" "), sha256.split(" ")
-        if len(sources) != len(hashes):
-            msg = f"{where}: sha256: got {len(hashes)} for {len(sources)} wheels, expected one each. State them beside the source."
-            raise FetchError(msg)
-        return tuple(cls.parse(part, digest, where) for part, digest in zip(sources, hashes, strict=True))
+        return tuple(cls.parse(part, digest, where) for part, digest in zip(source.split(" "), sha256.split(" "), strict=True))
 
     @classmethod
     def parse(cls, source: str, sha256: str, where: str) -> WheelFile:

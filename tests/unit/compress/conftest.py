@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers as hf
+from made_zoo import StandInTokenizer, shipped
 
 from pytest_kick.models.loaded import LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 WIDE = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -29,22 +31,6 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "neox": (hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, {**WIDE, **SPECIAL}, "decoder"),
     "mixtral": (hf.MixtralForCausalLM, hf.MixtralConfig, {**GQA, "num_local_experts": 3}, "decoder"),
 }
-
-
-class StandInTokenizer:
-    """Answer what a LoadedModel asks of a tokenizer."""
-
-    bos_token_id = None
-    special_tokens_map: dict[str, str] = {}  # noqa: RUF012 - never written
-
-    def get_vocab(self) -> dict[str, int]:
-        """Return a vocabulary."""
-        return {"a": 0}
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return one token per character."""
-        del add_special_tokens
-        return [0 for _ in text]
 
 
 @functools.cache
@@ -82,3 +68,17 @@ def logits() -> Callable[[LoadedModel], torch.Tensor]:
             return torch.as_tensor(model.module(input_ids=ids, **extra).logits).float()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory for dense passes."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(params=["tiny-encoder", "tiny-encoder-decoder", "tiny-decoder"])
+def model(request: pytest.FixtureRequest, cache: Path) -> LoadedModel:
+    """Return a shipped model of each family, dense."""
+    found = shipped(request.param, cache)
+    found.fresh_()
+    return found

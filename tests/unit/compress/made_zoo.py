@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers as hf
 from torch import nn
 
+from pytest_kick.catalog import catalog
+from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.loaded import LoadedModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 D, F, V, DEPTH, TOKENS = 32, 48, 97, 3, 12
 SPECIAL = {"vocab_size": V, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -107,3 +112,9 @@ def logits(module: Any) -> torch.Tensor:
     ids = torch.arange(5, 5 + 2 * TOKENS).reshape(2, TOKENS)
     extra = {"decoder_input_ids": ids[:, :5]} if module.config.is_encoder_decoder else {}
     return torch.as_tensor(module(input_ids=ids, **extra, use_cache=False).logits)
+
+
+@functools.cache
+def shipped(name: str, cache: Path) -> LoadedModel:
+    """Load a shipped model once."""
+    return ModelCache(cache).get(catalog()[name])

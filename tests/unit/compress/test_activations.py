@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -11,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from made_zoo import shipped
 from torch import nn
 from torchao.prototype.smoothquant import SmoothQuantConfig
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
 from pytest_kick.calibration import make_batches, run_dense
-from pytest_kick.catalog import catalog
 from pytest_kick.compress import Calibrator, Targets, activations, compress_, finish_, library_import
 from pytest_kick.compress.activations import RoundBelow, RoundSmoothed
 from pytest_kick.compress.inputs import Inputs, calibration_of
 from pytest_kick.compress.targets import Target
 from pytest_kick.errors import CompressionError
-from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.loaded import LoadedModel
 from pytest_kick.models.matrices import Matrix
 from pytest_kick.models.scopes import select
@@ -176,26 +174,6 @@ def test_as_bitsandbytes(threshold: float) -> None:
         each = torch.cat([nn.functional.linear(hook(layer, (row[None],))[0], weight) for row in x])
         assert float((each - alone).abs().max()) < room
         assert float((got - together).abs().max()) < room or columns == "token"
-
-
-@functools.cache
-def shipped(name: str, cache: Path) -> LoadedModel:
-    """Load a shipped model once."""
-    return ModelCache(cache).get(catalog()[name])
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory for dense passes."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(params=["tiny-encoder", "tiny-encoder-decoder", "tiny-decoder"])
-def model(request: pytest.FixtureRequest, cache: Path) -> LoadedModel:
-    """Return a model of each family, dense."""
-    found = shipped(request.param, cache)
-    found.fresh_()
-    return found
 
 
 def read(model: LoadedModel, cache: Path) -> dict[str, torch.Tensor]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from made_zoo import shipped
 from torchao.prototype.awq.core import AWQObserver
 from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
 
 from pytest_kick.calibration import make_batches, run_dense
-from pytest_kick.catalog import catalog
 from pytest_kick.compress import Calibrator, Targets, awq, compress_
 from pytest_kick.compress.formats import Grid
 from pytest_kick.compress.inputs import Inputs, calibration_of
@@ -22,7 +21,6 @@ from pytest_kick.compress.rounding import PER_CHANNEL
 from pytest_kick.compress.solvers import Moments, output_error
 from pytest_kick.compress.solvers.awq import search, shrink
 from pytest_kick.errors import CompressionError
-from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.scopes import select
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
@@ -141,26 +139,6 @@ def test_clipping_by_numpy() -> None:
             losses.append((((np.clip(np.round(part / step), -4, 3) * step - part) @ columns[:, a:b].T) ** 2).sum(axis=1))
         assert np.allclose(got[:, 0], 1 - 0.05 * np.argmin(losses, axis=0), atol=1e-6)
         assert (np.argmin(losses, axis=0) > 0).any()
-
-
-@functools.cache
-def shipped(name: str, cache: Path) -> LoadedModel:
-    """Load a shipped model once."""
-    return ModelCache(cache).get(catalog()[name])
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory for dense passes."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(params=["tiny-encoder", "tiny-encoder-decoder", "tiny-decoder"])
-def model(request: pytest.FixtureRequest, cache: Path) -> LoadedModel:
-    """Return a model of each family, dense."""
-    found = shipped(request.param, cache)
-    found.fresh_()
-    return found
 
 
 def step(level: float, scope: str = "overall", **params: Any) -> CompressionStep:

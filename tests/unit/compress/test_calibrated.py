@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from made_zoo import shipped
 
 from pytest_kick.calibration import make_batches, run_dense
-from pytest_kick.catalog import catalog
 from pytest_kick.compress import Calibrator, calibrated, compress_
 from pytest_kick.compress.inputs import calibration_of
 from pytest_kick.compress.solvers import Moments, solution
 from pytest_kick.errors import CompressionError
 from pytest_kick.facts import shipped_facts
-from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.scopes import find_matrices
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_kick.compress.targets import Targets
     from pytest_kick.models.loaded import LoadedModel
 
-MODELS = ("tiny-encoder", "tiny-encoder-decoder", "tiny-decoder")
 # In the decoder of a T5, all that does not see the encoder's states.
 FIRST_BLOCK = re.compile(
     r"(?:bert\.encoder\.layer|encoder\.block|model\.layers)\.0\.|decoder\.block\.0\.layer\.(?:0\.|1\.EncDecAttention\.q$)"
@@ -36,30 +33,10 @@ WANDA = calibrated.wanda
 DATA = (("source", "statements"), ("count", 48), ("length", 32))
 
 
-@functools.cache
-def loaded(name: str, cache: Path) -> LoadedModel:
-    """Load a shipped model once."""
-    return ModelCache(cache).get(catalog()[name])
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory for dense passes."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(params=MODELS)
-def model(request: pytest.FixtureRequest, cache: Path) -> LoadedModel:
-    """Return a model of each family, dense."""
-    found = loaded(request.param, cache)
-    found.fresh_()
-    return found
-
-
 @pytest.fixture
 def decoder(cache: Path) -> LoadedModel:
     """Return a decoder, dense."""
-    found = loaded("tiny-decoder", cache)
+    found = shipped("tiny-decoder", cache)
     found.fresh_()
     return found
 

