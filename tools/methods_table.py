@@ -9,6 +9,7 @@ bfloat16 where both are stored, and in float32 where a suite asks for that.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +82,16 @@ def _bits(runs: dict[str, Baseline | None]) -> str:
 def _kept(store: BaselineStore, run: Baseline | None) -> str:
     if run is None:
         return "-"
-    dense: Examples = store.read(run.model, run.dtype, "dense").examples["facts"]
+    dense = _dense(store, run.model, run.dtype)
     score = next(score for score in run.scores if score.probe == "facts")
     pairs, floor = paired(dense, score.examples, score.metric), score.floors[score.metric]
     found = stats.retention_interval(pairs, floor)
     return f"{fraction(stats.retention(pairs, floor))} {interval(found.low, found.high)}{' f32' if run.dtype == 'float32' else ''}"
+
+
+@cache
+def _dense(store: BaselineStore, model: str, dtype: str) -> Examples:
+    return store.read(model, dtype, "dense").examples["facts"]
 
 
 def table() -> str:
