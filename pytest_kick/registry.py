@@ -63,7 +63,9 @@ class Registry(Generic[Info]):
         known, plugins, looked_up = dict(self._known), set(self.plugins), self._looked_up
 
         def restore() -> None:
-            self._known, self.plugins, self._looked_up = known, plugins, looked_up
+            self._known.clear()  # in place: whoever holds the table sees what was taken out of it
+            self._known.update(known)
+            self.plugins, self._looked_up = plugins, looked_up
 
         return restore
 

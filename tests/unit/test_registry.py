@@ -122,3 +122,16 @@ def test_targets_are_imported_when_needed() -> None:
 
     assert load_target("json:dumps") is json.dumps
     assert registry.load_target(MINE.target) is json.dumps
+
+
+def test_what_a_run_brought_is_gone_from_every_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry taken out after a snapshot was restored stays out: the table is the same one."""
+    methods = with_points(monkeypatch)
+    held = methods._known
+    held["mine"] = MINE
+    restore = methods.snapshot()
+    held["theirs"] = MINE
+    restore()
+    assert set(held) == {"known", "mine"}
+    del held["mine"]
+    assert [info.name for info in methods.known()] == ["known"]
