@@ -1,9 +1,9 @@
 """Budgets of a suite: which cells they judge, and which of several wins.
 
 A `[[budgets]]` table has keys that match cells (`model`, `family`, `method`, `scope`, `sparsity`, `bits`, `cell`; names may be
-globs) and keys that limit a loss (`retention`, `drop`, `flips`, each optionally `:metric`). Where several tables limit the same
-thing of a cell, the one with more matching keys wins, an exact name counting more than a glob; of two alike the later one. `cell`
-counts as the four keys it stands for: method, scope, sparsity and bits.
+globs) and keys that limit a loss (`retention`, `drop`, `flips`, `ratio`, `at_most`, each optionally `:metric`). Where several tables
+limit the same thing of a cell, the one with more matching keys wins, an exact name counting more than a glob; of two alike the
+later one. `cell` counts as the four keys it stands for: method, scope, sparsity and bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from pytest_kick.spec import Budget, Case, CompressionSpec, ModelSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-KINDS = ("retention", "drop", "flips")
+    from pytest_kick.infos import ProbeInfo
+
+KINDS = ("retention", "drop", "flips", "ratio", "at_most")
+KINDS_OF = {"outcome": ("retention", "drop", "flips"), "score": ("retention", "drop"), "loss": ("ratio",), "distance": ("at_most",)}
+"""Which limits a kind of metric can have."""
 _NAMES = ("model", "family", "method", "scope", "cell")
 _NUMBERS = tuple(kind for kind in LEVELS if kind != "name")
 _MATCH = (*_NAMES, *_NUMBERS)
@@ -69,16 +73,14 @@ def parse_budget(where: str, table: object) -> BudgetRule:
         msg = f"{where}: budget: got {table!r}, expected a table. Correct it."
         raise SuiteError(msg)
     probe = table.get("probe", "facts")
-    info = PROBES.get(probe, where)
+    info = PROBES.get(base_name(probe), where)
     match, budgets = [], []
     for key, value in table.items():
         kind, _, metric = key.partition(":")
         if key in _MATCH:
             match.append((key, _wanted(where, key, value)))
         elif kind in KINDS:
-            if metric and metric not in info.metrics:
-                msg = f"{where}: {key}: got metric {metric!r}, expected one of probe {probe}. {did_you_mean(metric, info.metrics)}"
-                raise SuiteError(msg)
+            _check_metric(where, key, info, metric or info.metric)
             budgets.append(Budget(probe=probe, metric=metric or info.metric, kind=kind, limit=_limit(where, key, kind, value)))
         elif key != "probe":
             known = (*_MATCH, *KINDS, "probe")
@@ -88,6 +90,26 @@ def parse_budget(where: str, table: object) -> BudgetRule:
         msg = f"{where}: budget: got {sorted(table)}, expected a limit: {', '.join(KINDS)}. Add one."
         raise SuiteError(msg)
     return BudgetRule(match=tuple(match), budgets=tuple(budgets))
+
+
+def base_name(probe: object) -> object:
+    """Return the name of the probe that an id such as `lama:trex--template-1` begins with."""
+    return probe.partition("--")[0].partition(":")[0] if isinstance(probe, str) else probe
+
+
+def _check_metric(where: str, key: str, info: ProbeInfo, metric: str) -> None:
+    """Refuse a metric that a probe does not have, or a limit of a kind that the metric cannot have."""
+    known = (*info.metrics, *(mean.name for mean in info.means))
+    if metric not in known:
+        if info.open_metrics:
+            return
+        msg = f"{where}: {key}: got metric {metric!r}, expected one of probe {info.name}. {did_you_mean(metric, known)}"
+        raise SuiteError(msg)
+    mean = info.mean(metric)
+    able = KINDS_OF[mean.kind if mean else "outcome"]
+    if key.partition(":")[0] not in able:
+        msg = f"{where}: {key}: got a limit that {info.name}.{metric} cannot have, expected {' or '.join(able)}. Correct it."
+        raise SuiteError(msg)
 
 
 def _wanted(where: str, key: str, value: object) -> tuple[Any, ...]:
@@ -103,6 +125,11 @@ def _limit(where: str, key: str, kind: str, value: object) -> float:
     limit = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if kind == "retention":
         right, interval = 0 < limit <= _MAX_RETENTION, f"(0, {_MAX_RETENTION:g}]"
+    elif kind in {"ratio", "at_most"}:
+        if not 0 < limit < math.inf:
+            msg = f"{where}: {key}: got {value!r}, expected a number above 0. Correct it."
+            raise SuiteError(msg)
+        return limit
     else:
         right, interval = 0 <= limit < 1, "[0, 1)"
     if not right:

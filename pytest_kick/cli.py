@@ -21,6 +21,7 @@ from pytest_kick.errors import KickError, UsageError
 from pytest_kick.registration import load_plugins
 from pytest_kick.registry import METHODS, PROBES
 from pytest_kick.scaffold import fix_root, write_suite
+from pytest_kick.selection import how_to_run
 from pytest_kick.suite import read_suites
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from pytest_kick.infos import MethodInfo
     from pytest_kick.spec import ModelSpec
-    from pytest_kick.suite import Suite
 
 OK, COULD_NOT = 0, 2
 _NARROWEST, _INDENT = 30, 4
@@ -82,7 +82,7 @@ def _list(arguments: argparse.Namespace) -> None:
         if not directory.is_dir():
             msg = f"--suites: directory: got {arguments.suites!r}, expected suites. Write one with `kick init {arguments.suites}`."
             raise UsageError(msg)
-        rows = [(s.name, f"{s.n_cells} cells", _when(s), s.summary) for s in read_suites(directory)]
+        rows = [(s.name, f"{s.n_cells} cells", how_to_run(s), s.summary) for s in read_suites(directory)]
     _print_rows(rows)
 
 
@@ -106,10 +106,6 @@ def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), first]).rstrip())
         for line in lines:
             print(" " * indent + line)
-
-
-def _when(suite: Suite) -> str:
-    return "--kick-hub" if suite.hub else "default" if suite.default else f"--kick-suite {suite.name}"
 
 
 def _model(name: str, directory: Path) -> ModelSpec:

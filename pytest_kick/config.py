@@ -33,6 +33,7 @@ class Option:
         choices: a closed set of values.
         metavar: for `--help`.
         kind: `str`, `int` or `float`.
+        values: how many it takes at once; `metavar` names each.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Option:
     choices: tuple[str, ...] = ()
     metavar: str | None = None
     kind: type = str
+    values: int = 1
 
     @property
     def dest(self) -> str:
@@ -72,6 +74,10 @@ OPTIONS = (
     Option("batch-size", 0, "Examples per forward pass; 0: chosen from the model.", metavar="N", kind=int),
     Option("cache", "", "Where fetched and converted models are kept (default: KICK_CACHE, or .kick/cache).", metavar="DIR"),
     Option("baselines", "baselines", "Where dense baselines and stored runs are kept; commit it.", metavar="DIR"),
+    Option("data", "", "Directory of data sets, laid out as docs/data.md says; suites that need them run then.", metavar="DIR"),
+    Option("judge", (), "Judge of generated answers: an OpenAI-compatible endpoint and its model.", metavar="URL MODEL", values=2),
+    Option("judge-repeats", 1, "Judge the same answers so many times, to measure the judge's noise.", metavar="K", kind=int),
+    Option("unsafe-code", FLAG, "Run evaluation tasks that execute what a model wrote. Only in a sandbox."),
     Option("json", "", "Write the whole run to this file.", metavar="PATH"),
     Option("offline", FLAG, "Never use the network."),
     Option("plan", FLAG, "Show what would run, what it could detect and how long it may take; load no model."),
@@ -109,6 +115,10 @@ class Settings:
     batch_size: int
     cache: Path
     baselines: Path
+    data: Path | None
+    judge: tuple[str, ...]
+    judge_repeats: int
+    unsafe_code: bool
     json: Path | None
     offline: bool
     plan: bool
@@ -133,8 +143,9 @@ class Settings:
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
         """Rebuild from `to_json`."""
         paths = {name: Path(data[name]) for name in ("rootdir", "cache", "baselines")}
-        tuples = {name: tuple(data[name]) for name in ("suites", "suite", "model", "method", "level")}
-        return cls(**{**data, **paths, **tuples, "json": Path(data["json"]) if data["json"] else None})
+        tuples = {name: tuple(data[name]) for name in ("suites", "suite", "model", "method", "level", "judge")}
+        optional = {name: Path(data[name]) if data[name] else None for name in ("json", "data")}
+        return cls(**{**data, **paths, **tuples, **optional})
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -145,6 +156,11 @@ def add_options(parser: pytest.Parser) -> None:
         if option.default is False:
             group.addoption(f"--kick-{option.name}", dest=option.dest, action="store_true", default=None, help=text)
             parser.addini(option.dest, help=text, type="bool", default=False)
+            continue
+        if option.values > 1:
+            names = tuple((option.metavar or "").split())
+            group.addoption(f"--kick-{option.name}", dest=option.dest, nargs=option.values, default=None, help=text, metavar=names)
+            parser.addini(option.dest, help=text, type="args", default=[])
             continue
         repeats = isinstance(option.default, tuple)
         shown = "" if repeats or option.default in ("", 0) else f" (default: {option.default})"
@@ -173,6 +189,10 @@ def read_settings(config: pytest.Config, run_id: str) -> Settings:
     values["threads"] = values["threads"] or default_threads(n_workers)
     values["cache"] = cache_directory(values["cache"], root)
     values["baselines"] = root / values["baselines"]
+    values["data"] = config.invocation_params.dir / values["data"] if values["data"] else None
+    if values["data"] and not values["data"].is_dir():
+        msg = f"--kick-data: directory: got {values['data']}, which is none, expected one laid out as docs/data.md says. Correct it."
+        raise UsageError(msg)
     values["json"] = config.invocation_params.dir / values["json"] if values["json"] else None
     if values["json"]:
         _check_place(values["json"])
@@ -192,6 +212,9 @@ def _value(config: pytest.Config, option: Option) -> Any:  # noqa: ANN401 - as t
     if option.default is False:
         return bool(value)
     if isinstance(option.default, tuple):
+        if option.values > 1 and value and len(value) != option.values:
+            msg = f"{where}: value: got {list(value)}, expected {option.metavar}. Correct it."
+            raise UsageError(msg)
         return tuple(value)
     if option.choices and value not in option.choices:
         msg = f"{where}: value: got {value!r}, expected one of {', '.join(option.choices)}. {did_you_mean(value, option.choices)}"
@@ -250,7 +273,7 @@ def _check(values: Mapping[str, Any]) -> None:
         hint = " Write a fraction, such as 0.95." if confidence >= 1 else ""
         msg = f"--kick-confidence: value: got {confidence}, expected a fraction in (0.5, 1).{hint or ' Correct it.'}"
         raise UsageError(msg)
-    for name in ("limit", "seed", "threads", "batch_size"):
+    for name in ("limit", "seed", "threads", "batch_size", "judge_repeats"):
         if values[name] < 0:
             msg = f"--kick-{name.replace('_', '-')}: value: got {values[name]}, expected 0 or more. Correct it."
             raise UsageError(msg)

@@ -50,6 +50,10 @@ class CalibrationError(KickError):
     """Report calibration data that are missing, too few or leaking, or a matrix whose inputs cannot be had."""
 
 
+class DataError(KickError):
+    """Report a data set that is not there, is malformed, or may not be used as asked."""
+
+
 class ProbeError(KickError):
     """Report a probe that could not score a model, NaN and infinite logits included."""
 

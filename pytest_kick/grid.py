@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.infos import LEVELS
-from pytest_kick.references import check_reference, kinds_of, refers, shortened
+from pytest_kick.parameters import as_list, checked_param
+from pytest_kick.references import refers, shortened
 from pytest_kick.registry import METHODS, did_you_mean
-from pytest_kick.spec import NAME_RULE, SCOPES, CompressionSpec, CompressionStep, is_name, is_scope_pattern
+from pytest_kick.spec import SCOPES, CompressionSpec, CompressionStep, is_scope_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ _STEP_KEYS = frozenset({"method", "scope", *_NUMBERED})
 _MAX_LEVELS = 1000
 _MAX_PATTERN = 64
 _Level = tuple[str, float, "tuple[tuple[str, Scalar], ...]"]  # its kind where not the method's first, its number, its own parameters
-_TYPES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
 def expand(where: str, table: Mapping[str, Any]) -> tuple[CompressionSpec, ...]:
@@ -117,7 +117,9 @@ def _steps_of(where: str, info: MethodInfo, table: Mapping[str, Any], shared_sco
     scopes = [_scope(where, scope) for scope in as_list(table.get("scope", "overall" if shared_scope is None else shared_scope))]
     levels = _patterns(where, info, table) if "pattern" in table else _levels(where, info, table)
     grid: list[list[tuple[str, Scalar]]] = [
-        [(key, _param(where, info, key, value)) for value in as_list(table[key])] for key in params if key in table and key != "pattern"
+        [(key, checked_param(where, info, key, value)) for value in as_list(table[key])]
+        for key in params
+        if key in table and key != "pattern"
     ]
     steps = []
     for scope, (unit, level, pattern) in itertools.product(scopes, levels):
@@ -147,11 +149,6 @@ def _patterns(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[_L
     return found
 
 
-def as_list(value: object) -> list[Any]:
-    """Return a list as it is, anything else as a list of one."""
-    return value if isinstance(value, list) else [value]
-
-
 def _scope(where: str, scope: object) -> str:
     if isinstance(scope, str) and (scope in SCOPES or is_scope_pattern(scope)):
         return scope
@@ -168,35 +165,6 @@ def _check_level_of(where: str, info: MethodInfo, params: Mapping[str, Scalar], 
         if params[key] not in able:
             msg = f"{where}: {key}: got {params[key]!r} at {level:g} {info.level}, expected {' or '.join(map(str, able))}. Correct it."
             raise SuiteError(msg)
-
-
-def _param(where: str, info: MethodInfo, key: str, value: object) -> Scalar:
-    default = dict(info.params)[key]
-    choices = dict(info.choices).get(key)
-    words = dict(info.words).get(key, ())
-    if isinstance(value, str) and value in words:
-        return value
-    if isinstance(value, str) and refers(info, key, value):
-        check_reference(where, key, value)
-        return value
-    if type(value) is int and isinstance(default, float):
-        value = float(value)
-    right = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
-    if not right or (choices is not None and value not in choices):
-        known = [*map(str, choices or ()), *(f"{kind}:NAME" for kind in kinds_of(info, key))]
-        expected = f"one of {', '.join(known)}" if known else " or ".join([_TYPES[type(default)], *map(repr, words)])
-        msg = f"{where}: {key}: got {value!r}, expected {expected}. Correct it."
-        raise SuiteError(msg)
-    assert isinstance(value, str | int | float | bool)
-    # Values stand in ids and file names, where a sign would read as a separator.
-    if isinstance(value, str) and key not in info.paths and not is_name(value):
-        msg = f"{where}: {key}: got {value!r}, expected {NAME_RULE}. Correct it."
-        raise SuiteError(msg)
-    least = dict(info.least).get(key, 0)
-    if isinstance(value, int | float) and not least <= value < math.inf:
-        msg = f"{where}: {key}: got {value!r}, expected {least} or more. Correct it."
-        raise SuiteError(msg)
-    return value
 
 
 def _levels(where: str, info: MethodInfo, table: Mapping[str, Any]) -> list[_Level]:

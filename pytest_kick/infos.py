@@ -88,21 +88,85 @@ class MethodInfo:
     needs: str = ""
 
 
+MeanKind = Literal["score", "loss", "distance"]
+MEAN_KINDS = ("score", "loss", "distance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanInfo:
+    """Describe a metric that is a mean of numbers per example, not a share of right answers.
+
+    Attributes:
+        name: of the metric.
+        kind: `score`: higher is better, a budget limits `retention` or `drop`; `loss`: nats, lower is better, a budget limits the
+            `ratio` to dense, exp of the difference; `distance`: from the dense model, 0 for itself, a budget says `at_most`.
+        array: array of the examples whose mean it is; "" for the one of its name.
+        weights: array of what each example weighs (tokens of a window), "" for all alike.
+        macro: the mean of the groups' means.
+    """
+
+    name: str
+    kind: MeanKind
+    array: str = ""
+    weights: str = ""
+    macro: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeInfo:
     """Describe a probe without importing it.
 
     Attributes:
         name: as suites write it.
-        target: `module:callable` that makes the probe, see `pytest_kick.probes`.
+        target: `module:callable` that makes the probe from a `pytest_kick.probes.context.ProbeContext`, see `pytest_kick.probes`.
         summary: one line for `kick list probes`.
         metric: the metric a budget judges when it names none.
-        metrics: all metrics a budget may name.
+        metrics: the outcomes (right or wrong per example) that a budget may name.
+        means: the metrics that are means of numbers.
+        open_metrics: it has further metrics, known when it has run: a budget may name any.
+        families: model families it is defined for.
+        params: names of its parameters, each with its default, in the order in which ids print them.
+        variant: the parameter that a suite may give after a colon: `lama:trex` for `dataset = "trex"`.
+        choices: for a parameter with a closed set of values, those values.
+        words: for a parameter that is a number, the words it takes besides.
+        least: for a number, its least value where that is not 0.
+        refers: names of the parameters that may be `path:FILE`, relative to the suite, or `datasets:ID`.
+        dense: it compares with answers of the dense model, which the runner gets it: it has a method `reference`.
+        data: the folders of `--kick-data` it reads, by variant or all.
+        licence: of that data where it is not free for all use.
+        judge: it has metrics that need `--kick-judge`.
+        extra: the extra of this package that brings what it needs, "" where nothing is needed.
+        needs: the module that has to be there then.
+        code: the function or class that a decorator registered; then `target` is what runs those.
     """
 
     name: str
     target: str
     summary: str
     metric: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+    means: tuple[MeanInfo, ...] = ()
+    open_metrics: bool = False
     families: tuple[str, ...] = FAMILIES
+    params: tuple[tuple[str, Scalar], ...] = ()
+    variant: str = ""
+    choices: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    least: tuple[tuple[str, int], ...] = ()
+    refers: tuple[str, ...] = ()
+    dense: bool = False
+    data: tuple[str, ...] = ()
+    licence: str = ""
+    judge: bool = False
+    extra: str = ""
+    needs: str = ""
+    code: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the parameters that are plain paths: none, a probe refers to files as `path:FILE`."""
+        return ()
+
+    def mean(self, name: str) -> MeanInfo | None:
+        """Return the mean called `name`, None where the metric is an outcome or not known."""
+        return next((mean for mean in self.means if mean.name == name), None)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.errors import SuiteError
-from pytest_kick.infos import CALIBRATION_SOURCES
+from pytest_kick.infos import CALIBRATION_SOURCES, ProbeInfo
 from pytest_kick.spec import NAME_RULE, is_name
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ CALIBRATION_KINDS = ("path", "datasets")
 _PATH = "path:"
 
 
-def kinds_of(info: MethodInfo, key: str) -> tuple[str, ...]:
-    """Return the kinds of reference, `KIND:NAME`, that a parameter of a method takes beside its other values."""
-    return CALIBRATION_KINDS if info.calibrated and key == "source" else ()
+def kinds_of(info: MethodInfo | ProbeInfo, key: str) -> tuple[str, ...]:
+    """Return the kinds of reference, `KIND:NAME`, that a parameter of a method or probe takes beside its other values."""
+    able = key in info.refers if isinstance(info, ProbeInfo) else info.calibrated and key == "source"
+    return CALIBRATION_KINDS if able else ()
 
 
-def refers(info: MethodInfo, key: str, value: object) -> bool:
+def refers(info: MethodInfo | ProbeInfo, key: str, value: object) -> bool:
     """Return whether the value of a parameter is a reference."""
     return isinstance(value, str) and ":" in value and value.partition(":")[0] in kinds_of(info, key)
 
@@ -79,6 +80,6 @@ def references(spec: CompressionSpec) -> Iterator[tuple[str, str]]:
         yield from ((short(value), value) for _, value in step.outside)
 
 
-def shortened(info: MethodInfo, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def shortened(info: MethodInfo | ProbeInfo, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of parameters as ids hold them."""
     return {key: short(value) if refers(info, key, value) else value for key, value in chosen.items()}

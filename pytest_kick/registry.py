@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from pytest_kick.errors import UnknownNameError, UsageError
 from pytest_kick.infos import MethodInfo, ProbeInfo
 from pytest_kick.methods import BUILTIN_METHODS
+from pytest_kick.probe_infos import BUILTIN_PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -137,16 +138,4 @@ def load_target(target: str) -> Any:  # noqa: ANN401 - what a target is depends 
 
 METHODS: Registry[MethodInfo] = Registry("method", "pytest_kick.methods", BUILTIN_METHODS)
 
-PROBES: Registry[ProbeInfo] = Registry(
-    "probe",
-    "pytest_kick.probes",
-    (
-        ProbeInfo(
-            name="facts",
-            target="pytest_kick.probes.facts:FactsProbe",
-            summary="what the model still knows: rank the gold answer of each fact",
-            metric="p1",
-            metrics=("p1", "p5", "p10", "free_p1", "free_p5", "free_p10"),
-        ),
-    ),
-)
+PROBES: Registry[ProbeInfo] = Registry("probe", "pytest_kick.probes", BUILTIN_PROBES)

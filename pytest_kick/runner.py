@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,17 @@ from pytest_kick.facts import load_facts, shipped_facts
 from pytest_kick.instruments import Stopwatch, environment, peak_memory_bytes
 from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.checkpoint import Trust
+from pytest_kick.probes.context import ProbeContext
+from pytest_kick.probes.reference import kept_reference, reference_key
 from pytest_kick.registry import PROBES, load_target
 from pytest_kick.result import Measurement, ProbeScore, Timing
+from pytest_kick.spec import CompressionSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.probe_spec import ProbeSpec
     from pytest_kick.result import CompressionReport
     from pytest_kick.spec import Case
 
@@ -42,6 +47,10 @@ class RunSettings:
         offline: never use the network.
         allow_pickle: load pickle checkpoints.
         trust_remote_code: run code of a model's repository.
+        data: directory of data sets, None where none was given.
+        unsafe_code: tasks may run code that a model wrote.
+        judge: endpoint and model of the judge, empty for none.
+        judge_repeats: how often the same answers are judged.
     """
 
     cache: Path
@@ -54,6 +63,10 @@ class RunSettings:
     offline: bool = False
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    data: Path | None = None
+    unsafe_code: bool = False
+    judge: tuple[str, ...] = ()
+    judge_repeats: int = 1
 
 
 class Runner:
@@ -71,7 +84,7 @@ class Runner:
             progress=progress,
         )
         self._trust = Trust(allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code)
-        self._probes: dict[tuple[str, str], Any] = {}
+        self._probes: dict[tuple[ProbeSpec, str], Any] = {}
         self._calibrators: dict[str, Calibrator] = {}
 
     def run_case(self, case: Case, dtype: str, *, first_look: bool = False) -> Measurement:
@@ -125,9 +138,10 @@ class Runner:
         self, case: Case, dtype: str, watch: Stopwatch, asked: dict[str, Any]
     ) -> tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]]:
         try:
+            references = self._references(case, dtype, watch, asked)
             model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
-                scores = tuple(self._probe(name, case).run(model, **asked) for name in case.probes)
+                scores = tuple(self._probe(spec, case).run(model, **asked, **references.get(spec.id, {})) for spec in case.probe_specs)
         except BaseException:
             self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
@@ -146,11 +160,43 @@ class Runner:
             self._calibrators[case.facts] = Calibrator(cache=s.cache, facts=(facts,), device=s.device, offline=s.offline)
         return self._calibrators[case.facts]
 
-    def _probe(self, name: str, case: Case) -> Any:  # noqa: ANN401 - a probe of any package
-        key = (name, case.facts)
+    def _references(self, case: Case, dtype: str, watch: Stopwatch, asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return, for each probe that compares with answers of the dense model, those; from disk where they have been given before."""
+        specs = [spec for spec in case.probe_specs if PROBES.get(spec.name, "probe").dense]
+        if not specs:
+            return {}
+        with watch.phase("load"):
+            model = self._models.get(case.model)
+        dense = replace(case, compression=CompressionSpec(), budgets=())
+        found = {}
+        for spec in specs:
+            probe = self._probe(spec, case)
+            key = reference_key(spec.id, probe, model, dtype, asked)
+            arrays = kept_reference(self.settings.cache, key, partial(self._reference, probe, dense, dtype, asked))
+            found[spec.id] = {"reference": arrays}
+        return found
+
+    def _reference(self, probe: Any, dense: Case, dtype: str, asked: dict[str, Any]) -> Mapping[str, Any]:  # noqa: ANN401 - any probe
+        """Return what a probe keeps of the dense model."""
+        model, _ = self.prepare(dense, dtype)
+        arrays: Mapping[str, Any] = probe.reference(model, **asked)
+        return arrays
+
+    def _probe(self, spec: ProbeSpec, case: Case) -> Any:  # noqa: ANN401 - a probe of any package
+        key = (spec, case.facts)
         if key not in self._probes:
-            made = load_target(PROBES.get(name, "probe").target)
-            self._probes[key] = made(load_facts(Path(case.facts))) if case.facts else made()
+            s = self.settings
+            context = ProbeContext(
+                spec=spec,
+                facts=case.facts,
+                data=s.data,
+                cache=s.cache,
+                offline=s.offline,
+                unsafe_code=s.unsafe_code,
+                judge=s.judge,
+                judge_repeats=s.judge_repeats,
+            )
+            self._probes[key] = load_target(PROBES.get(spec.name, "probe").target)(context)
         return self._probes[key]
 
     def _assemble(

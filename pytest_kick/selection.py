@@ -38,22 +38,24 @@ def select(settings: Settings, suites: Sequence[Suite]) -> tuple[Case, ...]:
 
 
 def takes(settings: Settings, suite: Suite) -> bool:
-    """Return whether the run takes a suite: by default, by name, or as one of the hub."""
+    """Return whether the run takes a suite: by default, by name, as one of the hub, or as one of the data there is."""
     if settings.suite:
         return _any(settings.suite, (suite.name,))
-    return settings.hub if suite.hub else suite.default
+    return bool(settings.data) if suite.data else settings.hub if suite.hub else suite.default
 
 
 def left_out(settings: Settings, suites: Sequence[Suite]) -> str:
     """Say in one line which suites are not run and how to run them, or return ""."""
     if settings.suite:
         return ""
-    parts = [
-        f"{suite.name} ({suite.n_cells} cells: {'--kick-hub' if suite.hub else '--kick-suite ' + suite.name})"
-        for suite in suites
-        if not takes(settings, suite)
-    ]
+    parts = [f"{suite.name} ({suite.n_cells} cells: {how_to_run(suite)})" for suite in suites if not takes(settings, suite)]
     return f"not run by default: {', '.join(parts)}" if parts else ""
+
+
+def how_to_run(suite: Suite) -> str:
+    """Return the option that brings a suite, `default` where it needs none."""
+    named = "" if suite.default else f"--kick-suite {suite.name}"
+    return "--kick-data DIR" if suite.data else "--kick-hub" if suite.hub else named or "default"
 
 
 def shadowed_budgets(suites: Iterable[Suite]) -> list[str]:
@@ -138,6 +140,7 @@ __all__ = [
     "FILTERS",
     "check_filters",
     "filtered",
+    "how_to_run",
     "left_out",
     "level_names",
     "read_suites",

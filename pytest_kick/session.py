@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from pytest_kick.baseline import Baseline
     from pytest_kick.config import Settings
-    from pytest_kick.result import Examples, Measurement
+    from pytest_kick.examples import Examples
+    from pytest_kick.result import Measurement
     from pytest_kick.suite import Suite
 
 
@@ -139,6 +140,10 @@ class Session:
             offline=s.offline,
             allow_pickle=s.allow_pickle,
             trust_remote_code=s.trust_remote_code,
+            data=s.data,
+            unsafe_code=s.unsafe_code,
+            judge=s.judge,
+            judge_repeats=s.judge_repeats,
         )
         return Runner(run_settings, progress=self.progress)
 

@@ -14,6 +14,7 @@ from pathlib import PurePath
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.infos import CALIBRATION_SOURCES, FAMILIES, LEVELS, MIN_CALIBRATION_LENGTH, Scalar
+from pytest_kick.probe_spec import ProbeSpec
 from pytest_kick.registry import METHODS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
@@ -220,10 +221,11 @@ class Budget:
     """Say how much a cell may lose.
 
     Attributes:
-        probe: name of the probe it judges.
-        metric: an outcome metric of that probe.
-        kind: `retention` (at least `limit`), `drop` (at most, a fraction of the examples) or `flips` (at most, likewise).
-        limit: in (0, 1.5] for retention, in [0, 1) otherwise.
+        probe: id of the probe it judges.
+        metric: an outcome of that probe, or one of its means.
+        kind: of an outcome: `retention` (at least `limit`), `drop` (at most, a fraction of the examples) or `flips` (at most,
+            likewise); of a mean of scores: `retention` or `drop`; of a loss: `ratio` to dense, at most; of a distance: `at_most`.
+        limit: in (0, 1.5] for retention, above 0 for `ratio` and `at_most`, in [0, 1) otherwise.
     """
 
     probe: str
@@ -240,7 +242,8 @@ class Case:
         suite: name of the suite.
         model: the model.
         compression: what is done to it.
-        probes: names of the probes.
+        probes: ids of the probes.
+        asked: the probes with their parameters, where one has any; else those that `probes` names.
         budgets: what the verdict is held against; none means characterisation: measured and compared with the stored run only.
         dtype: dtype the suite fixes for this cell, or "" for the run's.
         facts: path of a facts file of the suite's own, or "" for the shipped one.
@@ -260,6 +263,12 @@ class Case:
     first_look: int = 0
     on_request: bool = False
     unlisted: bool = False
+    asked: tuple[ProbeSpec, ...] = ()
+
+    @property
+    def probe_specs(self) -> tuple[ProbeSpec, ...]:
+        """Return the probes with their parameters."""
+        return self.asked or tuple(ProbeSpec(name=name) for name in self.probes)
 
     @property
     def cell(self) -> str:

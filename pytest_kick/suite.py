@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_kick.asking import asked_of, probes_for, read_probes
 from pytest_kick.budget import BudgetRule, budgets_for, parse_budget
 from pytest_kick.catalog import catalog
 from pytest_kick.errors import SuiteError
-from pytest_kick.grid import as_list, expand
+from pytest_kick.grid import expand
 from pytest_kick.infos import FAMILIES
+from pytest_kick.parameters import as_list
 from pytest_kick.references import resolved
 from pytest_kick.registration import load_plugins
-from pytest_kick.registry import METHODS, PROBES, did_you_mean
+from pytest_kick.registry import METHODS, did_you_mean
 from pytest_kick.series import with_paths
 from pytest_kick.spec import DTYPES, FAMILY_SCOPES, MAX_CELL, NAME_RULE, Case, CompressionSpec, ModelSpec, is_name
 from pytest_kick.together import check_together
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
     {"schema", "name", "summary", "default", "hub", "probes", "facts", "first_look", "dtype", "dense", "models", "compressions"}
-    | {"budgets", "plugins", "on_request", "claims"}
+    | {"budgets", "plugins", "on_request", "claims", "data"}
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary", "terms"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
@@ -48,6 +50,7 @@ class Suite:
         summary: one line for `kick list suites`.
         default: run without being named by `--kick-suite`.
         hub: needs models of the hub: run only when named, or under `--kick-hub`.
+        data: needs data sets that nobody may ship: run only under `--kick-data`.
         claims: a run of it says what it shows of the claims of the studies.
         cases: the cells, model by model, the dense one first.
     """
@@ -57,6 +60,7 @@ class Suite:
     summary: str
     default: bool
     hub: bool
+    data: bool
     claims: bool
     cases: tuple[Case, ...]
 
@@ -132,6 +136,7 @@ class _Reader:
             summary=self.typed(self.data, "summary", str, ""),
             default=self.typed(self.data, "default", bool, default=True),
             hub=self.typed(self.data, "hub", bool, default=False),
+            data=self.typed(self.data, "data", bool, default=False),
             claims=self.typed(self.data, "claims", bool, default=False),
             cases=cases,
         )
@@ -147,25 +152,28 @@ class _Reader:
             seen.add(case.id)
 
     def cases(self, name: str) -> tuple[Case, ...]:
-        models, probes = self.models, self.probes()
+        models = self.models
+        asked = read_probes(self.where, self.typed(self.data, "probes", list, ["facts"]), self.path.parent, models)
         entries = [self.entry(i, entry) for i, entry in enumerate(self.typed(self.data, "compressions", list, []))]
         rules = [parse_budget(f"{self.where}: budgets[{i}]", table) for i, table in enumerate(self.typed(self.data, "budgets", list, []))]
         dense = self.typed(self.data, "dense", bool, default=True)
-        same: dict[str, Any] = {"suite": name, "probes": probes, "facts": self.facts(), "first_look": self.first_look()}
+        same: dict[str, Any] = {"suite": name, "facts": self.facts(), "first_look": self.first_look()}
         suite_dtype = self.dtype(self.data)
         cases = []
         used: set[int] = set()
         for model in models:
+            own = probes_for(self.where, asked, model)
+            probes = tuple(spec.id for spec in own)
+            held: dict[str, Any] = {"probes": probes, "asked": asked_of(own), "on_request": model in self.on_request}
             specs = [(CompressionSpec(), suite_dtype)] if dense else []
             specs += [(spec, dtype or suite_dtype) for entry in entries for spec, dtype in self.specs_for(entry, model)]
             for spec, dtype in specs:
                 budgets, used_now = budgets_for(rules, model, spec, probes)
                 used |= used_now
-                asked = model in self.on_request
-                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, on_request=asked, **same))
+                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, **same, **held))
         if not cases:
             raise self.fail([], "at least one cell", "Add a [[compressions]] entry, or leave `dense` on.", field="compressions")
-        self.check_used(rules, used, probes)
+        self.check_used(rules, used, tuple(entry.spec.id for entry in asked))
         for entry in entries:
             if not any(self.takes(entry, model) for model in models):
                 got = {key: entry[key] for key in ("models", "families") if entry[key] is not None}
@@ -227,15 +235,6 @@ class _Reader:
         except SuiteError as error:
             msg = f"{self.where}: {field}: {error}"
             raise SuiteError(msg) from error
-
-    def probes(self) -> tuple[str, ...]:
-        names = self.typed(self.data, "probes", list, ["facts"])
-        if not names:
-            raise self.fail(names, "at least one probe", 'Write `probes = ["facts"]`.', field="probes")
-        for name, model in itertools.product(names, self.models):
-            if model.family not in (able := PROBES.get(name, self.where).families):
-                raise self.fail([name, model.name], f"a model of family {' or '.join(able)}", field="probes")
-        return tuple(dict.fromkeys(names))
 
     def first_look(self) -> int:
         if (n := int(self.typed(self.data, "first_look", int, 0))) >= 0:

@@ -19,14 +19,15 @@ def check_together(suites: Iterable[Suite]) -> None:
 
     Raises:
         SuiteError: two suites share a name; or one name is used for two models, or for two files or data sets; or one shelf for
-            different facts or probes.
+            different facts.
     """
     seen: dict[tuple[str, str], tuple[object, Suite]] = {}
     for suite in suites:
         named: dict[tuple[tuple[str, str], object], None] = {(("name", suite.name), suite.path): None}
         for case in suite.cases:
             named[("models", case.model.name), case.model] = None
-            named[("facts", case.shelf), (case.facts, case.probes)] = None
+            named[("facts", case.shelf), case.facts] = None
+            named |= {(("probes", f"{case.shelf}--{spec.id}"), spec): None for spec in case.probe_specs}
             named |= {(("source", name), thing): None for name, thing in references(case.compression)}
             named |= {(("compressions", f"{case.shelf}--{name}"), path): None for name, path in brought(case.compression)}
         for (field, name), thing in named:

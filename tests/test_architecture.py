@@ -16,8 +16,26 @@ PACKAGE = Path(__file__).parents[1] / "pytest_kick"
 
 LAYERS = (
     {"", "errors"},
-    {"infos", "methods", "registry", "registration", "stats", "instruments", "jsonl"},
-    {"spec", "references", "grid", "budget", "series", "together", "suite", "catalog", "facts", "result", "extras"},
+    {"infos", "methods", "probe_infos", "registry", "registration", "stats", "instruments", "jsonl"},
+    {"probe_spec"},
+    {
+        "spec",
+        "references",
+        "parameters",
+        "asking",
+        "grid",
+        "budget",
+        "series",
+        "together",
+        "suite",
+        "catalog",
+        "facts",
+        "examples",
+        "result",
+        "means",
+        "extras",
+        "data_sets",
+    },
     {"baseline", "verdict", "claims"},
     {"models"},  # layer 4: the rooms below stand on the loaded model
     {"calibration"},

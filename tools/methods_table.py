@@ -23,7 +23,7 @@ from pytest_kick.verdict.compare import paired
 
 if TYPE_CHECKING:
     from pytest_kick.baseline import Baseline
-    from pytest_kick.result import Examples
+    from pytest_kick.examples import Examples
     from pytest_kick.spec import Case
 
 ROOT = Path(__file__).parents[1]

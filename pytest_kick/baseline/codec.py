@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pytest_kick.result import Examples
+    from pytest_kick.examples import Examples
 
 _HALF_MAX = float(np.finfo(np.float16).max)
 _INTEGERS = (np.int8, np.int16, np.int32, np.int64)

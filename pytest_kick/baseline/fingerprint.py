@@ -14,7 +14,8 @@ from pytest_kick.registry import METHODS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_kick.result import Examples, ProbeScore
+    from pytest_kick.examples import Examples
+    from pytest_kick.result import ProbeScore
     from pytest_kick.spec import CompressionSpec, CompressionStep
 
 PROBE_FIELDS = ("examples", "version", "settings")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_kick.baseline.fingerprint import PROBE_FIELDS, Difference, differences
 from pytest_kick.errors import BaselineError, KickError, StaleBaselineError
-from pytest_kick.result import CompressionReport, Examples, ProbeScore, StepReport, Timing
+from pytest_kick.result import CompressionReport, ProbeScore, StepReport, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_kick.examples import Examples
     from pytest_kick.result import Measurement
 
 SCHEMA = 1
@@ -74,8 +75,7 @@ def to_document(measurement: Measurement, model: str, *, recorded: str, identiti
     """
     probes = {}
     for score in measurement.scores:
-        plain = {f.name: getattr(score, f.name) for f in fields(score) if f.name not in {"probe", "examples"}}
-        plain |= {name: dict(plain[name]) for name in ("metrics", "floors", "trivial", "excluded", "settings", "work")}
+        plain = {name: value for name, value in score.plain().items() if name != "probe"}
         probes[score.probe] = plain | {"examples": identities[score.probe]}
     return {
         "schema": SCHEMA,
@@ -98,7 +98,7 @@ def from_document(document: Mapping[str, Any], examples: Mapping[str, Examples])
     """
     compression = document["compression"]
     steps = tuple(StepReport(**{**step, "notes": tuple(step["notes"])}) for step in compression["steps"])
-    scores = tuple(ProbeScore(**{**values, "probe": probe, "examples": examples[probe]}) for probe, values in document["probes"].items())
+    scores = tuple(ProbeScore.from_plain({**values, "probe": probe}, examples[probe]) for probe, values in document["probes"].items())
     return Baseline(
         model=document["model"],
         cell=document["cell"],

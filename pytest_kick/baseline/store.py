@@ -13,7 +13,7 @@ from pytest_kick.baseline import codec
 from pytest_kick.baseline.files import json_bytes, replace_all
 from pytest_kick.baseline.record import SCHEMA, Baseline, from_document, measured_the_same, to_document
 from pytest_kick.errors import BaselineError, KickError, MissingBaselineError, UsageError
-from pytest_kick.result import Examples
+from pytest_kick.examples import Examples
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pytest_kick.errors import ProbeError
+from pytest_kick.examples import Examples
 from pytest_kick.facts import shipped_facts
 from pytest_kick.probes.head import ScoredHead
 from pytest_kick.probes.prepare import Prepared, prepare
@@ -17,16 +18,17 @@ from pytest_kick.probes.scoring import NORMS, Scorer
 from pytest_kick.probes.summary import macro, trivial_scores
 from pytest_kick.probes.ways import forward_for
 from pytest_kick.registry import did_you_mean
-from pytest_kick.result import Examples, ProbeScore
+from pytest_kick.result import ProbeScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pytest_kick.examples import Array
     from pytest_kick.facts import FactSet
     from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.probes.context import ProbeContext
     from pytest_kick.probes.forward import Forward
     from pytest_kick.probes.trie import Ints
-    from pytest_kick.result import Array
 
 BATCH_SIZE = 256
 STORED = {"gold_logprob": np.float16, "margin": np.float16}  # committed with every cell; three digits are what their use needs
@@ -131,6 +133,11 @@ class FactsProbe:
             settings={"template": "scoring", "norm": self._norm, "prompt": prepared.convention},
             work=_work(forward, len(facts)),
         )
+
+
+def facts_probe(context: ProbeContext) -> FactsProbe:
+    """Make the probe for a suite's facts."""
+    return FactsProbe(context.fact_set())
 
 
 def _touches(prepared: Prepared, facts: Ints, gone: Array) -> Array:

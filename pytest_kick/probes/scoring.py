@@ -14,10 +14,10 @@ from pytest_kick.probes.spellings import BEYOND, Spellings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_kick.examples import Array
     from pytest_kick.probes.forward import Forward
     from pytest_kick.probes.prepare import Prepared
     from pytest_kick.probes.trie import Ints
-    from pytest_kick.result import Array
 
 NORMS = ("sum", "tokens", "bytes")
 FIRST_WIDTH = 2  # candidates of the first round besides gold

@@ -12,7 +12,8 @@ from pytest_kick.verdict.records import GroupLoss, LostExample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_kick.result import Examples, ProbeScore
+    from pytest_kick.examples import Examples
+    from pytest_kick.result import ProbeScore
 
 _N_GROUPS = 3
 _N_EXAMPLES = 3

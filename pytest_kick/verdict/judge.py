@@ -31,7 +31,8 @@ from pytest_kick.verdict.records import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from pytest_kick.result import Examples, Measurement, ProbeScore
+    from pytest_kick.examples import Examples
+    from pytest_kick.result import Measurement, ProbeScore
     from pytest_kick.spec import Budget
 
     Key = tuple[str, str]

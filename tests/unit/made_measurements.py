@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from pytest_kick.baseline import build_fingerprint
-from pytest_kick.result import CompressionReport, Examples, Measurement, ProbeScore, StepReport, Timing
+from pytest_kick.examples import Examples
+from pytest_kick.result import CompressionReport, Measurement, ProbeScore, StepReport, Timing
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 DENSE = CompressionSpec()

@@ -19,7 +19,7 @@ from made_measurements import DENSE, L1, make_examples, make_measurement, make_s
 from pytest_kick.baseline import BaselineStore, build_fingerprint, check_fresh, differences, examples_digest
 from pytest_kick.baseline.files import replace_all
 from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError
-from pytest_kick.result import Examples
+from pytest_kick.examples import Examples
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "baselines-schema1"

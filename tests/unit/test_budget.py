@@ -130,7 +130,7 @@ def test_wrong_limits(key: str, value: Any, message: str) -> None:
     ("table", "message"),
     [
         (3, r"here: budget: got 3, expected a table\."),
-        ({}, r"here: budget: got \[\], expected a limit: retention, drop, flips\. Add one\."),
+        ({}, r"here: budget: got \[\], expected a limit: retention, drop, flips, ratio, at_most\. Add one\."),
         ({"model": "m"}, r"here: budget: got \['model'\], expected a limit"),
         ({"retantion": 0.9}, r"here: budget: got 'retantion', expected a known key\. Did you mean 'retention'\?"),
         ({"drop:free_p2": 0.9}, r"here: drop:free_p2: got metric 'free_p2', expected one of probe facts\. Did you mean 'free_p\d+'\?"),

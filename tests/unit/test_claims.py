@@ -16,7 +16,8 @@ from pytest_kick.claims import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED, 
 from pytest_kick.claims.contrast import Contrast, _p_paired
 from pytest_kick.claims.panel import panels
 from pytest_kick.errors import KickError
-from pytest_kick.result import CompressionReport, Examples, Measurement, ProbeScore, Timing
+from pytest_kick.examples import Examples
+from pytest_kick.result import CompressionReport, Measurement, ProbeScore, Timing
 from pytest_kick.spec import CompressionSpec, CompressionStep
 from pytest_kick.stats import PairedCounts
 

@@ -11,7 +11,8 @@ from test_claims import Model, found, int8, l1
 
 from pytest_kick.claims import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED, Cell, cell_from, decide
 from pytest_kick.claims.recipes import looked_at
-from pytest_kick.result import CompressionReport, Examples, Measurement, ProbeScore, StepReport, Timing
+from pytest_kick.examples import Examples
+from pytest_kick.result import CompressionReport, Measurement, ProbeScore, StepReport, Timing
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 if TYPE_CHECKING:

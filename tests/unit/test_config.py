@@ -51,6 +51,9 @@ EXAMPLES: dict[str, tuple[str, str, Any, Any]] = {
     "batch-size": ("8", "9", 8, 9),
     "cache": ("c1", "c2", Path("c1"), Path("c2")),
     "baselines": ("b1", "b2", Path("b1"), Path("b2")),
+    "data": (".", ".", Path(), Path()),
+    "judge": ("http://a/v1 m", "http://b/v1 n", ("http://a/v1", "m"), ("http://b/v1", "n")),
+    "judge-repeats": ("3", "4", 3, 4),
     "json": ("j1", "j2", Path("j1"), Path("j2")),
 }
 FLAGS = [option.name for option in OPTIONS if option.default is False]
@@ -67,11 +70,12 @@ def test_the_command_line_wins_over_ini_over_the_default(read: Callable[..., Set
     given, ini, on_line, in_ini = EXAMPLES[name]
     field = name.replace("-", "_")
     on_line, in_ini = (pytester.path / value if isinstance(value, Path) else value for value in (on_line, in_ini))
+    line = (f"--kick-{name}", *given.split()) if name == "judge" else (f"--kick-{name}={given}",)
     default = getattr(read(), field)
     assert default not in (on_line, in_ini) or name == "dtype"
-    assert getattr(read(f"--kick-{name}={given}"), field) == on_line
+    assert getattr(read(*line), field) == on_line
     assert getattr(read(ini=f"kick_{field} = {ini}"), field) == in_ini
-    assert getattr(read(f"--kick-{name}={given}", ini=f"kick_{field} = {ini}"), field) == on_line
+    assert getattr(read(*line, ini=f"kick_{field} = {ini}"), field) == on_line
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -108,6 +112,7 @@ def test_repeated_options_add_up(read: Callable[..., Settings]) -> None:
         (["--kick-batch-size=-8"], r"--kick-batch-size: value: got -8, expected 0 or more"),
         (["--kick-limit=many"], r"--kick-limit: value: got 'many', expected a whole number\. Correct it\."),
         (["--kick-limit=1.5"], r"--kick-limit: value: got '1\.5', expected a whole number"),
+        (["--kick-data=no/such"], r"--kick-data: directory: got .*no/such, which is none, expected one laid out as docs/data\.md says\."),
         (
             ["--kick-confidence=95"],
             r"--kick-confidence: value: got 95\.0, expected a fraction in \(0\.5, 1\)\. Write a fraction, such as 0\.95\.",
@@ -197,7 +202,7 @@ def test_settings_cross_to_workers_unchanged() -> None:
             changed[field.name] = not value
         elif isinstance(value, tuple):
             changed[field.name] = ("one", "two")
-        elif isinstance(value, Path) or field.name == "json":
+        elif isinstance(value, Path) or field.name in {"json", "data"}:
             changed[field.name] = Path("/elsewhere") / field.name
         else:
             changed[field.name] = {int: 7, float: 0.75, str: "word"}[type(value)]

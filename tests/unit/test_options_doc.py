@@ -26,6 +26,8 @@ def test_a_row_says_what_is_so(option: Option) -> None:
         assert default == f"`{option.default}`"
     elif option.default is False:
         assert (values, default) == ("flag", "off")
+    elif option.values > 1:
+        assert values == "URL and model"
     elif isinstance(option.default, tuple):
         assert "repeatable" in values
     elif option.default != "":

@@ -9,7 +9,8 @@ import pytest
 from made_measurements import L1, make_examples, make_measurement, make_score
 
 from pytest_kick.errors import KickError
-from pytest_kick.result import Examples, Measurement, ProbeScore
+from pytest_kick.examples import Examples
+from pytest_kick.result import Measurement, ProbeScore
 
 RIGHT = np.array([True, False, True, True, False])
 

@@ -11,8 +11,9 @@ import pytest
 
 from pytest_kick.baseline import BaselineStore
 from pytest_kick.claims.recipes import looked_at
+from pytest_kick.examples import Examples
 from pytest_kick.grid import expand
-from pytest_kick.result import CompressionReport, Examples, Measurement, ProbeScore, StepReport, Timing
+from pytest_kick.result import CompressionReport, Measurement, ProbeScore, StepReport, Timing
 from tools.sensitivity import STEP, Part, choose, entry, main, sweep
 
 if TYPE_CHECKING:

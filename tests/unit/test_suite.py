@@ -119,7 +119,7 @@ def test_wrong_models(tmp_path: Path, models: str, message: str) -> None:
         (HEAD + "probs = []\n", "suite: got 'probs', expected a known key. Did you mean 'probes'?"),
         (HEAD + "probes = []\n", "probes: got [], expected at least one probe."),
         (HEAD + 'probes = ["fact"]\n', "probe: got 'fact', expected a known probe. Did you mean 'facts'?"),
-        (HEAD + "probes = [1]\n", "probe: got 1, expected a known probe."),
+        (HEAD + "probes = [1]\n", "probes[0]: got 1, expected a name, or a table with `probe` and its parameters."),
         (HEAD + 'probes = "facts"\n', "probes: got 'facts', expected a list."),
         (HEAD + "default = 1\n", "default: got 1, expected true or false."),
         (HEAD + "hub = 'no'\n", "hub: got 'no', expected true or false."),

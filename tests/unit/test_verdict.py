@@ -18,7 +18,8 @@ from pytest_kick.spec import Budget
 from pytest_kick.verdict import Verdict, judge
 
 if TYPE_CHECKING:
-    from pytest_kick.result import Examples, Measurement
+    from pytest_kick.examples import Examples
+    from pytest_kick.result import Measurement
 
 RETENTION = Budget(probe="facts", metric="p1", kind="retention", limit=0.95)
 DROP = Budget(probe="facts", metric="p1", kind="drop", limit=0.03)

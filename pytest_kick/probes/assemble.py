@@ -1,0 +1,105 @@
+"""What every probe ends with: outcomes and numbers per example, as a `ProbeScore`; and how a sample is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_kick.errors import ProbeError
+from pytest_kick.examples import Examples
+from pytest_kick.means import value_of
+from pytest_kick.registry import PROBES
+from pytest_kick.result import ProbeScore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_kick.examples import Array
+    from pytest_kick.probe_spec import ProbeSpec
+
+
+def content_hash(*parts: Any) -> int:  # noqa: ANN401 - anything JSON holds
+    """Return the first 32 bits of a SHA-256 of all that decides how an example is scored: prompt, answers, options."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
+
+
+def sampled(ids: Sequence[str], groups: Sequence[str], limit: int | None, seed: int) -> np.typing.NDArray[np.int64]:
+    """Return the places of a sample of at most `limit` examples, ascending, stratified by group; all of them for None.
+
+    It depends on ids, groups and seed alone; a smaller sample of the same seed lies inside a larger one.
+    """
+    if limit is None or limit >= len(ids):
+        return np.arange(len(ids))
+    strata: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for place, (name, group) in enumerate(zip(ids, groups, strict=True)):
+        strata[group].append((hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest(), place))
+    queue = [
+        ((rank + 0.5) / len(stratum) if rank else 0.0, drawn, place)
+        for stratum in strata.values()
+        for rank, (drawn, place) in enumerate(sorted(stratum))
+    ]
+    return np.sort([place for *_, place in sorted(queue)[:limit]]).astype(np.int64)
+
+
+def assembled(  # noqa: PLR0913 - the fields of a score
+    spec: ProbeSpec,
+    *,
+    version: int,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    hashes: Sequence[int],
+    arrays: Mapping[str, Array],
+    floors: Mapping[str, float],
+    trivial: Mapping[str, float] | None = None,
+    excluded: Mapping[str, int] | None = None,
+    settings: Mapping[str, str | int | float | bool] | None = None,
+    work: Mapping[str, float] | None = None,
+) -> ProbeScore:
+    """Put a score together: boolean arrays are outcomes, the means of the probe's `ProbeInfo` are computed.
+
+    Args:
+        spec: of the probe.
+        version: of its scoring.
+        ids: of the examples, unique.
+        groups: relation, subject or category of each.
+        hashes: `content_hash` of each.
+        arrays: named arrays of length n: bool for outcomes, float32 (kept so) or float16 for numbers, int for answers.
+        floors: what a model that knows nothing scores, for each metric that can be judged: of outcomes and scores a fraction, of a
+            loss the nats of a uniform guess.
+        trivial: trivial baselines of the probe's own metric.
+        excluded: reason -> examples that this model cannot be asked.
+        settings: what fixes the scoring besides the examples.
+        work: tokens and the like.
+
+    Raises:
+        ProbeError: there is no example, or a number is NaN or infinite.
+    """
+    info = PROBES.get(spec.name, "probe")
+    if not len(ids):
+        msg = f"probe {spec.id}: examples: got none that can be asked ({dict(excluded or {})}), expected one. Raise the limit."
+        raise ProbeError(msg)
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            msg = f"probe {spec.id}: {name}: got NaN or an infinite number, expected finite ones. The compression or the dtype broke it."
+            raise ProbeError(msg)
+    examples = Examples(ids=np.asarray(ids), groups=np.asarray(groups), hashes=np.asarray(hashes, np.uint32), arrays=dict(arrays))
+    means = tuple(mean for mean in info.means if (mean.array or mean.name) in arrays)
+    metrics = {name: float(np.mean(values)) for name, values in arrays.items() if values.dtype == np.bool_}
+    return ProbeScore(
+        probe=spec.id,
+        version=version,
+        metric=info.metric,
+        metrics=metrics | {mean.name: value_of(mean, examples) for mean in means},
+        floors=dict(floors),
+        trivial=dict(trivial or {}),
+        n=len(examples),
+        excluded=dict(excluded or {}),
+        examples=examples,
+        settings={**dict(settings or {}), **{f"param_{key}": value for key, value in spec.params}},
+        work=dict(work or {}),
+        means=means,
+    )
