@@ -1,0 +1,10 @@
+"""Probes whose answers a judge scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_kick.infos import ProbeInfo
+
+JUDGED: tuple[ProbeInfo, ...] = ()
