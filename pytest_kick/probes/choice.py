@@ -1,0 +1,206 @@
+"""Multiple choice: each option's log-likelihood after the prompt, and whether gold is the likeliest.
+
+An option is scored as the text that follows the prompt after one space, never as a letter read off a generated text: a model
+that generates another word than a letter still ranks the letters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kick.errors import ProbeError
+from pytest_kick.probes.likelihood import Likelihood, encode_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from pytest_kick.examples import Array
+    from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.probes.tokens import Ids
+
+NORMS = ("sum", "bytes")
+UNIFORM = 1e-4  # nats per token: nearer to ln(vocabulary) than this on every option, the model says nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Hold one question with its options.
+
+    Attributes:
+        id: unique.
+        group: subject or category.
+        prompt: what stands before the option; a space at its end goes to the option.
+        options: texts that may follow, at least two, no two alike.
+        gold: place of the right one among them.
+    """
+
+    id: str
+    group: str
+    prompt: str
+    options: tuple[str, ...]
+    gold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Hold what a model says of the options of questions; options in one line, question after question.
+
+    Attributes:
+        questions: `(n,)` questions.
+        logprobs: `(m,)` float64, log-probability of each option after its prompt, in nats.
+        bytes: `(m,)` float64, UTF-8 bytes of each option.
+        greedy: `(m,)` bool, each token of the option is the likeliest one.
+        silent: `(n,)` bool: every option has the probability of tokens drawn at random, so that its length alone would decide.
+        truncated: `(n,)` bool: the beginning of the prompt was cut off, as the model's context is too short.
+        tokens: scored in all.
+    """
+
+    questions: Sequence[Question]
+    logprobs: NDArray[np.float64]
+    bytes: NDArray[np.float64]
+    greedy: NDArray[np.bool_]
+    silent: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    tokens: int
+
+    def outcomes(self, norm: str = "sum") -> dict[str, Array]:
+        """Return arrays of length n.
+
+        `acc` and `acc_norm`: gold is strictly likelier than every other option, by its sum and per byte. `margin`, `predicted` and
+        `gold_logprob` are of `norm`: gold minus the best other one, in nats (per byte); the place of the likeliest option, -1
+        where there is no single one.
+        """
+        by_norm = {"sum": self.logprobs, "bytes": self.logprobs / self.bytes}
+        margins = {name: self._margin(values) for name, values in by_norm.items()}
+        best = self._predicted(by_norm[norm])
+        first = self._first() + self._gold()
+        return {
+            "acc": margins["sum"] > 0,
+            "acc_norm": margins["bytes"] > 0,
+            "margin": margins[norm].astype(np.float32),
+            "predicted": best.astype(np.int32),
+            "gold_logprob": by_norm[norm][first].astype(np.float32),
+        }
+
+    def any_greedy(self) -> NDArray[np.bool_]:
+        """Return `(n,)` bool: left to itself, the model would go on with one of the options."""
+        counts = np.add.reduceat(self.greedy, self._first(), dtype=np.int64)
+        return (counts > 0) & ~self.silent
+
+    def _first(self) -> NDArray[np.int64]:
+        """Return `(n,)` the place of each question's first option."""
+        counts = np.asarray([len(question.options) for question in self.questions])
+        return (np.cumsum(counts) - counts).astype(np.int64)
+
+    def _gold(self) -> NDArray[np.int64]:
+        return np.asarray([question.gold for question in self.questions], np.int64)
+
+    def _margin(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        first, gold = self._first(), self._gold()
+        others = values.copy()
+        others[first + gold] = -np.inf
+        margin = values[first + gold] - np.maximum.reduceat(others, first)
+        return np.where(self.silent, np.minimum(margin, 0.0), margin)
+
+    def _predicted(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        first = self._first()
+        owner = np.repeat(np.arange(len(first)), np.diff([*first, len(values)]))
+        best = np.flatnonzero(values == np.maximum.reduceat(values, first)[owner])
+        found = np.full(len(first), -1, np.int64)
+        found[owner[best]] = best - first[owner[best]]
+        alone = np.bincount(owner[best], minlength=len(first)) == 1
+        return np.where(alone & ~self.silent, found, -1)
+
+
+def ask(
+    model: LoadedModel,
+    questions: Sequence[Question],
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Score every option of every question.
+
+    Args:
+        model: decoder or encoder-decoder, cast to the dtype and device of the forward pass.
+        questions: at least one, all askable.
+        batch_size: options per pass; None for the engine's own.
+        progress: called with the numbers of options done and asked.
+
+    Raises:
+        ProbeError: logits are NaN or infinite, there is no question, or an option has no tokens.
+    """
+    if not questions:
+        msg = f"probe: model {model.name!r}: questions: got none, expected at least one. Raise the limit."
+        raise ProbeError(msg)
+    pairs = [_encoded(model, question, option) for question in questions for option in question.options]
+    scored = Likelihood(model).score(pairs, batch_size=batch_size, progress=progress)
+    if not np.isfinite(scored.logprob).all():
+        msg = f"probe: model {model.name!r}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
+        raise ProbeError(msg)
+    counts = np.asarray([len(question.options) for question in questions])
+    first = np.cumsum(counts) - counts
+    away = np.abs(scored.logprob / scored.n_tokens + math.log(model.module.config.get_text_config().vocab_size))
+    return Scores(
+        questions=questions,
+        logprobs=scored.logprob,
+        bytes=np.asarray([len(option.encode()) for question in questions for option in question.options], np.float64),
+        greedy=scored.greedy,
+        silent=np.maximum.reduceat(away, first) < UNIFORM,
+        truncated=np.logical_or.reduceat(scored.truncated, first),
+        tokens=int(scored.n_tokens.sum()),
+    )
+
+
+def score_questions(
+    model: LoadedModel,
+    questions: Sequence[Question],
+    *,
+    norm: str = "sum",
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Array]:
+    """Return `acc`, `acc_norm`, `margin`, `predicted` and `gold_logprob` of questions; see `Scores.outcomes` and `ask`."""
+    return ask(model, questions, batch_size=batch_size, progress=progress).outcomes(norm)
+
+
+def askable(model: LoadedModel, questions: Sequence[Question]) -> NDArray[np.bool_]:
+    """Return `(n,)` bool: the tokenizer has a token for every part of every option, and no two options are cut alike."""
+    unknown = model.tokenizer.unk_token_id
+    found = np.zeros(len(questions), np.bool_)
+    for i, question in enumerate(questions):
+        targets = [encode_pair(model, question.prompt, _continuation(question.prompt, option))[1] for option in question.options]
+        known = all(target and unknown not in target for target in targets)
+        found[i] = known and len(set(targets)) == len(targets)
+    return found
+
+
+def trivial_of(questions: Sequence[Question]) -> dict[str, float]:
+    """Return what needs no knowledge: `chance`, and `majority`: always the place that is right most often."""
+    places = np.bincount([question.gold for question in questions])
+    chance = float(np.mean([1 / len(question.options) for question in questions]))
+    return {"chance": chance, "majority": float(places.max()) / len(questions)}
+
+
+def floors_of(questions: Sequence[Question]) -> dict[str, float]:
+    """Return for `acc` and `acc_norm` what knowing nothing scores."""
+    floor = max(trivial_of(questions).values())
+    return {"acc": floor, "acc_norm": floor}
+
+
+def _continuation(prompt: str, option: str) -> str:
+    return option if prompt[-1:].isspace() else f" {option}"
+
+
+def _encoded(model: LoadedModel, question: Question, option: str) -> tuple[Ids, Ids]:
+    context, target = encode_pair(model, question.prompt, _continuation(question.prompt, option))
+    if not target:
+        msg = f"probe: question {question.id!r}: options: got {option!r} without a token, expected a text. Correct the question."
+        raise ProbeError(msg)
+    return context, target
