@@ -47,4 +47,5 @@ def _array(name: str, mean: MeanInfo, examples: Examples) -> NDArray[np.float64]
         known = ", ".join(sorted(examples.arrays))
         msg = f"examples: {mean.name}: got no array {name!r}, expected one of {known}. Correct the probe."
         raise KickError(msg)
-    return np.asarray(examples.arrays[name], np.float64)
+    single = np.asarray(examples.arrays[name], np.float32)  # as stored: what was measured just now must equal what was recorded
+    return single.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Per-example outcomes as small, equal bytes: booleans packed, integers narrow, scores in half precision.
+"""Per-example outcomes as small, equal bytes: booleans packed, integers narrow, scores in half precision, float64 in single.
 
 The identity of the examples (ids, groups, content hashes) is the same in every cell of a model and would be two thirds of each
 file. It stands in one file beside them, named by its own digest, so that it can never be the wrong one.
@@ -72,7 +72,7 @@ def pack_outcomes(probes: Mapping[str, Examples], where: str) -> bytes:
 
 
 def unpack_outcomes(data: bytes, lengths: Mapping[str, int], where: str) -> dict[str, dict[str, NDArray[Any]]]:
-    """Read what `pack_outcomes` wrote: probe -> array name -> bool, int32 or float32 of the probe's length.
+    """Read what `pack_outcomes` wrote: probe -> array name -> bool, int32, float32 or float64 of the probe's length.
 
     Raises:
         BaselineError: the bytes are damaged, or an array has another length or belongs to no probe.
@@ -103,6 +103,8 @@ def _packed(values: NDArray[Any], where: str) -> NDArray[Any]:
     if np.isnan(values).any():
         msg = f"{where}: value: got NaN, expected numbers. A model that yields NaN is an error of the cell: nothing was recorded."
         raise BaselineError(msg)
+    if values.dtype == np.float64:  # numbers whose mean is a metric: half precision would be seen in a ratio of means
+        return values.astype("<f4")
     half: NDArray[np.float16] = np.clip(values, -_HALF_MAX, _HALF_MAX).astype(np.float16)
     return half
 
@@ -113,8 +115,8 @@ def _unpacked(values: NDArray[Any], n: int) -> NDArray[Any]:
         return np.unpackbits(values, count=n).astype(np.bool_) if room else values
     if values.dtype.kind == "i":
         return values.astype(np.int64 if values.dtype.itemsize > np.dtype(np.int32).itemsize else np.int32)
-    scores: NDArray[np.float32] = values.astype(np.float32)
-    return scores
+    wide = values.dtype.itemsize > np.dtype(np.float16).itemsize
+    return values.astype(np.float64 if wide else np.float32)
 
 
 def _text(values: NDArray[Any]) -> NDArray[np.uint8]:

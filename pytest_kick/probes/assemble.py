@@ -67,7 +67,8 @@ def assembled(  # noqa: PLR0913 - the fields of a score
         ids: of the examples, unique.
         groups: relation, subject or category of each.
         hashes: `content_hash` of each.
-        arrays: named arrays of length n: bool for outcomes, float32 (kept so) or float16 for numbers, int for answers.
+        arrays: named arrays of length n: bool for outcomes, floats for numbers (stored in half precision, but in single where a mean of
+            theirs is a metric), int for answers.
         floors: what a model that knows nothing scores, for each metric that can be judged: of outcomes and scores a fraction, of a
             loss the nats of a uniform guess.
         trivial: trivial baselines of the probe's own metric.
@@ -86,6 +87,8 @@ def assembled(  # noqa: PLR0913 - the fields of a score
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             msg = f"probe {spec.id}: {name}: got NaN or an infinite number, expected finite ones. The compression or the dtype broke it."
             raise ProbeError(msg)
+    kept = {name for mean in info.means for name in (mean.array or mean.name, mean.weights)}
+    arrays = {name: values.astype(np.float64) if name in kept and values.dtype.kind == "f" else values for name, values in arrays.items()}
     examples = Examples(ids=np.asarray(ids), groups=np.asarray(groups), hashes=np.asarray(hashes, np.uint32), arrays=dict(arrays))
     means = tuple(mean for mean in info.means if (mean.array or mean.name) in arrays)
     metrics = {name: float(np.mean(values)) for name, values in arrays.items() if values.dtype == np.bool_}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_kick import stats
 from pytest_kick.errors import KickError
+from pytest_kick.verdict.means import Resampled, check_mean
 from pytest_kick.verdict.records import FORGOT, INCONCLUSIVE, RETAINED, Check
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def check_knows(score: ProbeScore, confidence: float) -> None:
 
 
 def check_budget(
-    budget: Budget, found: Mapping[tuple[str, str], tuple[Retention, stats.PairedCounts]], confidence: float, cell: str
+    budget: Budget, found: Mapping[tuple[str, str], tuple[Retention, stats.PairedCounts | Resampled]], confidence: float, cell: str
 ) -> Check:
     """Hold one budget against its interval.
 
@@ -67,6 +68,8 @@ def check_budget(
             f" {record.floor:.3f}, what knowing nothing scores. This probe cannot judge this model: drop the budget or use more examples."
         )
         raise KickError(msg)
+    if isinstance(pairs, Resampled):
+        return check_mean(budget, record, pairs, confidence)
     estimate, decide = _decider(budget, record)
     interval, word = decide(pairs, confidence)
     if record.lossless and (budget.kind != "retention" or budget.limit <= 1):

@@ -70,6 +70,27 @@ def worst_groups(reference: Examples, now: Examples, metric: str) -> tuple[Group
     )
 
 
+def worse_groups(reference: Examples, now: Examples, worse: NDArray[np.float64]) -> tuple[GroupLoss, ...]:
+    """Return the groups that got worse most on the whole, each with the examples that did.
+
+    Args:
+        reference: examples before.
+        now: the same examples now.
+        worse: `(n,)` by how much each is worse.
+    """
+    names, inverse = np.unique(reference.groups, return_inverse=True)
+    totals = np.bincount(inverse, weights=worse, minlength=len(names))
+    found = []
+    for i in sorted(range(len(names)), key=lambda i: (-totals[i], names[i]))[:_N_GROUPS]:
+        members = inverse == i
+        index = [j for j in np.argsort(-worse, kind="stable") if members[j] and worse[j] > 0][:_N_EXAMPLES]
+        lost = tuple(LostExample(id=str(reference.ids[j]), was=_predicted(reference, j), now=_predicted(now, j)) for j in index)
+        counts = int((worse[members] > 0).sum()), int((worse[members] < 0).sum())
+        if totals[i] > 0:
+            found.append(GroupLoss(name=str(names[i]), n=int(members.sum()), lost=counts[0], gained=counts[1], examples=lost))
+    return tuple(found)
+
+
 def _lost_examples(reference: Examples, now: Examples, index: NDArray[np.intp]) -> tuple[LostExample, ...]:
     margins = reference.arrays.get("margin", np.zeros(len(reference)))
     best = sorted(index.tolist(), key=lambda i: (-float(margins[i]), str(reference.ids[i])))[:_N_EXAMPLES]

@@ -16,6 +16,7 @@ import numpy as np
 from pytest_kick import stats
 from pytest_kick.verdict.budgets import check_budget, check_knows
 from pytest_kick.verdict.compare import changed_answers, lossless, outcome_metrics, paired, worst_groups
+from pytest_kick.verdict.means import NOISE, Resampled, check_mean_known, mean_regression, mean_retention
 from pytest_kick.verdict.records import (
     CHANGED,
     IMPROVED,
@@ -69,17 +70,22 @@ def judge(
     if measurement.cell == "dense":
         budgets = ()
         for score in measurement.scores:
-            check_knows(score, confidence)
+            if (mean := score.mean(score.metric)) is None:
+                check_knows(score, confidence)
+            else:
+                check_mean_known(score, mean, confidence)
     judged = {(budget.probe, budget.metric) for budget in budgets} | {(score.probe, score.metric) for score in measurement.scores}
-    found: dict[Key, tuple[Retention, stats.PairedCounts]] = {}
+    found: dict[Key, tuple[Retention, stats.PairedCounts | Resampled]] = {}
     regressions: list[Regression] = []
     for score in measurement.scores:
         if dense is not None and measurement.cell != "dense" and score.probe in dense:
             found |= _retentions(score, dense[score.probe].subset(score.examples.ids), judged, confidence)
         reference = stored[score.probe].subset(score.examples.ids) if stored and score.probe in stored else None
+        whole = reference is not None and len((stored or {})[score.probe]) == len(reference)
         for metric in sorted(metric for probe, metric in judged if probe == score.probe):
             noise = _noise(measurement.dtype, score, metric, noise_floors or {})
-            regressions.append(_regression(score, reference, metric, stats.bonferroni(confidence, n_cells), noise))
+            record = _against_stored(score, reference, metric, stats.bonferroni(confidence, n_cells), noise)
+            regressions.append(replace(record, whole=whole))
     return Verdict(
         cell=measurement.cell,
         dtype=measurement.dtype,
@@ -93,9 +99,11 @@ def judge(
 
 def _retentions(
     score: ProbeScore, reference: Examples, judged: Collection[Key], confidence: float
-) -> dict[Key, tuple[Retention, stats.PairedCounts]]:
-    """Compare one probe with the dense model under all its outcomes."""
-    found = {}
+) -> dict[Key, tuple[Retention, stats.PairedCounts | Resampled]]:
+    """Compare one probe with the dense model under all its outcomes and means."""
+    found: dict[Key, tuple[Retention, stats.PairedCounts | Resampled]] = {
+        (score.probe, mean.name): mean_retention(score, reference, mean, confidence) for mean in score.means
+    }
     for metric in outcome_metrics(score, reference):
         key, pairs = (score.probe, metric), paired(reference, score.examples, metric)
         worst = worst_groups(reference, score.examples, metric) if key in judged else ()
@@ -139,6 +147,13 @@ def _finite(bound: float) -> float | None:
     return bound if math.isfinite(bound) else None
 
 
+def _against_stored(score: ProbeScore, reference: Examples | None, metric: str, threshold: float, noise: float) -> Regression:
+    mean = score.mean(metric)
+    if mean is None:
+        return _regression(score, reference, metric, threshold, noise)
+    return mean_regression(score, reference, mean, threshold, noise)
+
+
 def _regression(score: ProbeScore, reference: Examples | None, metric: str, threshold: float, noise: float) -> Regression:
     """Compare one probe with the stored run under one outcome."""
     now = score.examples.outcome(metric)
@@ -179,9 +194,11 @@ def _regression(score: ProbeScore, reference: Examples | None, metric: str, thre
 
 
 def _noise(dtype: str, score: ProbeScore, metric: str, floors: Mapping[str, Mapping[str, float]]) -> float:
-    """Return the net loss, in examples, that noise may cause: measured, or a cautious figure until it is."""
+    """Return the net loss that noise may cause, in examples, or in units of a mean: measured, or a cautious figure until it is."""
     n = len(score.examples)
     measured = floors.get(score.probe, {}).get(metric)
+    if score.mean(metric):
+        return NOISE[dtype] if measured is None else measured
     if measured is not None:
         return measured * n
     return 0.005 * n if dtype == "bfloat16" else max(2.0, 0.001 * n)

@@ -77,6 +77,8 @@ class Retention:
         flips: `(lost + gained) / n`.
         lossless: every stored outcome, answer and score equals dense.
         worst: groups that lost most, for judged metrics.
+        kind: `outcome`, or of a mean of numbers its `MeanInfo.kind`; then `p_dense` and `p_now` are means, and `estimate` is of a
+            `score` the retention, of a `loss` the ratio `exp(p_now - p_dense)`, of a `distance` `p_now` itself.
     """
 
     probe: str
@@ -96,11 +98,15 @@ class Retention:
     flips: float
     lossless: bool
     worst: tuple[GroupLoss, ...] = ()
+    kind: str = "outcome"
 
     @property
     def better(self) -> bool:
-        """Return whether this cell is shown to know more than the dense model: its whole interval lies above 1."""
-        return self.low is not None and self.low > 1.0
+        """Return whether this cell is shown to know more than the dense model: its whole interval lies above 1.
+
+        Of a loss or a distance nothing is said: a lower perplexity than dense is no better knowledge.
+        """
+        return self.low is not None and self.low > 1.0 and self.kind in {"outcome", "score"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +116,8 @@ class Check:
     Attributes:
         probe: name of the probe.
         metric: name of the outcome.
-        kind: `retention`, `drop` or `flips`.
-        limit: the least retention, or the largest drop or share of flips.
+        kind: `retention`, `drop`, `flips`, `ratio` or `at_most`.
+        limit: the least retention, or the largest drop, share of flips, ratio or distance.
         estimate: what was found.
         low: lower end of the two-sided interval.
         high: upper end.
@@ -149,6 +155,9 @@ class Regression:
         noise_floor: net loss, in examples, that noise alone may cause.
         most_lost: upper bound of the net loss against the stored run, as a share of all examples, at that level; None for NEW.
         worst: groups that lost most.
+        whole: all examples of the stored run were asked, so that there is nothing more to ask.
+        kind: as of `Retention`; of a mean, `p_stored` and `p_now` are means, `lost` and `gained` count examples that got worse and better,
+            and noise floor and `most_lost` are in its own units.
     """
 
     probe: str
@@ -165,11 +174,16 @@ class Regression:
     noise_floor: float
     most_lost: float | None = None
     worst: tuple[GroupLoss, ...] = ()
+    whole: bool = False
+    kind: str = "outcome"
 
     @property
     def settled(self) -> bool:
-        """Return whether nothing speaks for more examples: a net loss of two points is ruled out, and nothing is significant."""
-        return self.word in {UNCHANGED, CHANGED} and self.most_lost is not None and self.most_lost < TWO_POINTS
+        """Return whether nothing speaks for more examples: a net loss of two points is ruled out, and nothing is significant.
+
+        So it is where there are no more examples.
+        """
+        return self.whole or (self.word in {UNCHANGED, CHANGED} and self.most_lost is not None and self.most_lost < TWO_POINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
