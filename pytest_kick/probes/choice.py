@@ -14,6 +14,7 @@ import numpy as np
 
 from pytest_kick.errors import ProbeError
 from pytest_kick.probes.likelihood import Likelihood, encode_pair
+from pytest_kick.probes.pseudo import PseudoLikelihood
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
     from pytest_kick.examples import Array
     from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.probes.likelihood import Scored
+    from pytest_kick.probes.pseudo import PseudoScored
     from pytest_kick.probes.tokens import Ids
+
+    Pairs = tuple[tuple[Ids, Ids], ...]
 
 NORMS = ("sum", "bytes")
 UNIFORM = 1e-4  # nats per token: nearer to ln(vocabulary) than this on every option, the model says nothing
@@ -79,7 +84,7 @@ class Scores:
         by_norm = {"sum": self.logprobs, "bytes": self.logprobs / self.bytes}
         margins = {name: self._margin(values) for name, values in by_norm.items()}
         best = self._predicted(by_norm[norm])
-        first = self._first() + self._gold()
+        first = _first(self.questions) + self._gold()
         return {
             "acc": margins["sum"] > 0,
             "acc_norm": margins["bytes"] > 0,
@@ -90,26 +95,21 @@ class Scores:
 
     def any_greedy(self) -> NDArray[np.bool_]:
         """Return `(n,)` bool: left to itself, the model would go on with one of the options."""
-        counts = np.add.reduceat(self.greedy, self._first(), dtype=np.int64)
+        counts = np.add.reduceat(self.greedy, _first(self.questions), dtype=np.int64)
         return (counts > 0) & ~self.silent
-
-    def _first(self) -> NDArray[np.int64]:
-        """Return `(n,)` the place of each question's first option."""
-        counts = np.asarray([len(question.options) for question in self.questions])
-        return (np.cumsum(counts) - counts).astype(np.int64)
 
     def _gold(self) -> NDArray[np.int64]:
         return np.asarray([question.gold for question in self.questions], np.int64)
 
     def _margin(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        first, gold = self._first(), self._gold()
+        first, gold = _first(self.questions), self._gold()
         others = values.copy()
         others[first + gold] = -np.inf
         margin = values[first + gold] - np.maximum.reduceat(others, first)
-        return np.where(self.silent, np.minimum(margin, 0.0), margin)
+        return np.asarray(np.where(self.silent, np.minimum(margin, 0.0), margin), np.float64)
 
     def _predicted(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        first = self._first()
+        first = _first(self.questions)
         owner = np.repeat(np.arange(len(first)), np.diff([*first, len(values)]))
         best = np.flatnonzero(values == np.maximum.reduceat(values, first)[owner])
         found = np.full(len(first), -1, np.int64)
@@ -118,9 +118,27 @@ class Scores:
         return np.where(alone & ~self.silent, found, -1)
 
 
+def encode(model: LoadedModel, questions: Sequence[Question]) -> list[Pairs]:
+    """Return for each question the context and target ids of each of its options; of encoders the targets alone."""
+    if model.family == "encoder":
+        texts = [f" {option}" for question in questions for option in question.options]
+        flat = iter(model.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        return [tuple(((), tuple(next(flat))) for _ in question.options) for question in questions]
+    return [_pairs(model, question) for question in questions]
+
+
+def askable(model: LoadedModel, pairs: Sequence[Pairs]) -> NDArray[np.bool_]:
+    """Return `(n,)` bool: the tokenizer has a token for every part of every option, and no two options are cut alike."""
+    unknown = model.tokenizer.unk_token_id
+    targets = [[target for _, target in options] for options in pairs]
+    known = [all(target and unknown not in target for target in options) for options in targets]
+    return np.asarray([able and len(set(options)) == len(options) for able, options in zip(known, targets, strict=True)], np.bool_)
+
+
 def ask(
     model: LoadedModel,
     questions: Sequence[Question],
+    pairs: Sequence[Pairs] | None = None,
     *,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -128,24 +146,33 @@ def ask(
     """Score every option of every question.
 
     Args:
-        model: decoder or encoder-decoder, cast to the dtype and device of the forward pass.
+        model: cast to the dtype and device of the forward pass; encoders are asked by pseudo-log-likelihood.
         questions: at least one, all askable.
+        pairs: what `encode` returned for them, where it has been called before.
         batch_size: options per pass; None for the engine's own.
-        progress: called with the numbers of options done and asked.
+        progress: called with the parts of the work done and asked.
 
     Raises:
         ProbeError: logits are NaN or infinite, there is no question, or an option has no tokens.
     """
+    where = f"probe: model {model.name!r}"
     if not questions:
-        msg = f"probe: model {model.name!r}: questions: got none, expected at least one. Raise the limit."
+        msg = f"{where}: questions: got none, expected at least one. Raise the limit."
         raise ProbeError(msg)
-    pairs = [_encoded(model, question, option) for question in questions for option in question.options]
-    scored = Likelihood(model).score(pairs, batch_size=batch_size, progress=progress)
+    scored: Scored | PseudoScored
+    if model.family == "encoder":
+        texts, spans = _statements(questions)
+        scored = PseudoLikelihood(model).score(texts, spans, batch_size=batch_size, progress=progress)
+    else:
+        flat = [pair for options in pairs or encode(model, questions) for pair in options]
+        scored = Likelihood(model).score(flat, batch_size=batch_size, progress=progress)
+    if not scored.n_tokens.all():
+        msg = f"{where}: options: got one without a token, expected a text for each. Correct the question."
+        raise ProbeError(msg)
     if not np.isfinite(scored.logprob).all():
-        msg = f"probe: model {model.name!r}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
+        msg = f"{where}: logits: got NaN or infinite ones, expected finite ones. The compression or the dtype broke it."
         raise ProbeError(msg)
-    counts = np.asarray([len(question.options) for question in questions])
-    first = np.cumsum(counts) - counts
+    first = _first(questions)
     away = np.abs(scored.logprob / scored.n_tokens + math.log(model.module.config.get_text_config().vocab_size))
     return Scores(
         questions=questions,
@@ -170,17 +197,6 @@ def score_questions(
     return ask(model, questions, batch_size=batch_size, progress=progress).outcomes(norm)
 
 
-def askable(model: LoadedModel, questions: Sequence[Question]) -> NDArray[np.bool_]:
-    """Return `(n,)` bool: the tokenizer has a token for every part of every option, and no two options are cut alike."""
-    unknown = model.tokenizer.unk_token_id
-    found = np.zeros(len(questions), np.bool_)
-    for i, question in enumerate(questions):
-        targets = [encode_pair(model, question.prompt, _continuation(question.prompt, option))[1] for option in question.options]
-        known = all(target and unknown not in target for target in targets)
-        found[i] = known and len(set(targets)) == len(targets)
-    return found
-
-
 def trivial_of(questions: Sequence[Question]) -> dict[str, float]:
     """Return what needs no knowledge: `chance`, and `majority`: always the place that is right most often."""
     places = np.bincount([question.gold for question in questions])
@@ -194,13 +210,28 @@ def floors_of(questions: Sequence[Question]) -> dict[str, float]:
     return {"acc": floor, "acc_norm": floor}
 
 
+def _first(questions: Sequence[Question]) -> NDArray[np.int64]:
+    """Return `(n,)` the place of each question's first option."""
+    counts = np.asarray([len(question.options) for question in questions], np.int64)
+    return np.cumsum(counts) - counts
+
+
 def _continuation(prompt: str, option: str) -> str:
     return option if prompt[-1:].isspace() else f" {option}"
 
 
-def _encoded(model: LoadedModel, question: Question, option: str) -> tuple[Ids, Ids]:
-    context, target = encode_pair(model, question.prompt, _continuation(question.prompt, option))
-    if not target:
-        msg = f"probe: question {question.id!r}: options: got {option!r} without a token, expected a text. Correct the question."
-        raise ProbeError(msg)
-    return context, target
+def _pairs(model: LoadedModel, question: Question) -> Pairs:
+    found = [encode_pair(model, question.prompt, _continuation(question.prompt, option)) for option in question.options]
+    context = found[0][0]  # as a rule all options have one: kept once
+    return tuple((context if pair[0] == context else pair[0], pair[1]) for pair in found)
+
+
+def _statements(questions: Sequence[Question]) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return each prompt with each option as a text, and where the option stands in it."""
+    texts, spans = [], []
+    for question in questions:
+        for option in question.options:
+            text = question.prompt + _continuation(question.prompt, option)
+            texts.append(text)
+            spans.append((len(text) - len(option), len(text)))
+    return texts, spans
