@@ -14,17 +14,16 @@ import numpy as np
 
 from pytest_kick.errors import ProbeError
 from pytest_kick.probes.likelihood import Likelihood, encode_pair
-from pytest_kick.probes.pseudo import PseudoLikelihood
+from pytest_kick.probes.pseudo import PseudoLikelihood, PseudoScored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from pytest_kick.examples import Array
     from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.probes.likelihood import Scored
-    from pytest_kick.probes.pseudo import PseudoScored
     from pytest_kick.probes.tokens import Ids
 
     Pairs = tuple[tuple[Ids, Ids], ...]
@@ -63,7 +62,7 @@ class Scores:
         greedy: `(m,)` bool, each token of the option is the likeliest one.
         silent: `(n,)` bool: every option has the probability of tokens drawn at random, so that its length alone would decide.
         truncated: `(n,)` bool: the beginning of the prompt was cut off, as the model's context is too short.
-        tokens: scored in all.
+        work: positions computed and the like, as `ProbeScore.work` has them, the questions that were truncated among them.
     """
 
     questions: Sequence[Question]
@@ -72,7 +71,7 @@ class Scores:
     greedy: NDArray[np.bool_]
     silent: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
-    tokens: int
+    work: Mapping[str, float]
 
     def outcomes(self, norm: str = "sum") -> dict[str, Array]:
         """Return arrays of length n.
@@ -160,12 +159,14 @@ def ask(
         msg = f"{where}: questions: got none, expected at least one. Raise the limit."
         raise ProbeError(msg)
     scored: Scored | PseudoScored
+    engine: Likelihood | None = None
     if model.family == "encoder":
         texts, spans = _statements(questions)
         scored = PseudoLikelihood(model).score(texts, spans, batch_size=batch_size, progress=progress)
     else:
         flat = [pair for options in pairs or encode(model, questions) for pair in options]
-        scored = Likelihood(model).score(flat, batch_size=batch_size, progress=progress)
+        engine = Likelihood(model)
+        scored = engine.score(flat, batch_size=batch_size, progress=progress)
     if not scored.n_tokens.all():
         msg = f"{where}: options: got one without a token, expected a text for each. Correct the question."
         raise ProbeError(msg)
@@ -173,6 +174,7 @@ def ask(
         msg = f"{where}: logits: got NaN or infinite ones, expected finite ones. The compression or the dtype broke it."
         raise ProbeError(msg)
     first = _first(questions)
+    truncated = np.logical_or.reduceat(scored.truncated, first)
     away = np.abs(scored.logprob / scored.n_tokens + math.log(model.module.config.get_text_config().vocab_size))
     return Scores(
         questions=questions,
@@ -180,8 +182,8 @@ def ask(
         bytes=np.asarray([len(option.encode()) for question in questions for option in question.options], np.float64),
         greedy=scored.greedy,
         silent=np.maximum.reduceat(away, first) < UNIFORM,
-        truncated=np.logical_or.reduceat(scored.truncated, first),
-        tokens=int(scored.n_tokens.sum()),
+        truncated=truncated,
+        work=_work(scored, engine) | {"truncated": float(truncated.sum())},
     )
 
 
@@ -210,10 +212,26 @@ def floors_of(questions: Sequence[Question]) -> dict[str, float]:
     return {"acc": floor, "acc_norm": floor}
 
 
+def macro_floor(questions: Sequence[Question]) -> float:
+    """Return what knowing nothing scores where each group counts alike."""
+    names, group = np.unique([question.group for question in questions], return_inverse=True)
+    share = 1 / np.bincount(group)[group] / len(names)
+    majority = np.bincount([question.gold for question in questions], weights=share).max()
+    return float(max(majority, np.average([1 / len(question.options) for question in questions], weights=share)))
+
+
 def _first(questions: Sequence[Question]) -> NDArray[np.int64]:
     """Return `(n,)` the place of each question's first option."""
     counts = np.asarray([len(question.options) for question in questions], np.int64)
     return np.cumsum(counts) - counts
+
+
+def _work(scored: Scored | PseudoScored, engine: Likelihood | None) -> dict[str, float]:
+    run = {"scored_positions": float(scored.n_tokens.sum())}
+    if engine is None:
+        assert isinstance(scored, PseudoScored)
+        return run | {"tokens": float(scored.tokens), "passes": float(scored.passes)}
+    return run | {"tokens": float(engine.work.tokens), "padding": float(engine.work.padding), "passes": float(engine.work.passes)}
 
 
 def _continuation(prompt: str, option: str) -> str:
