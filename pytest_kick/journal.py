@@ -17,7 +17,7 @@ from pytest_kick.errors import KickError
 from pytest_kick.result import Measurement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 KEPT_RUNS = 5
@@ -32,8 +32,17 @@ class Journal:
         self.scratch = scratch
         self.directory = scratch / "runs" / run_id
 
-    def measure_once(self, shelf: str, dtype: str, cell: str, measure: Callable[[], Measurement]) -> Measurement:
-        """Return what this run has measured for a cell, measuring it when no worker has.
+    def measure_once(
+        self, shelf: str, dtype: str, cell: str, probes: Sequence[str], measure: Callable[[Sequence[str]], Measurement]
+    ) -> Measurement:
+        """Return what this run has measured for a cell, measuring with the probes that no worker has asked.
+
+        Args:
+            shelf: directory of the model's baselines.
+            dtype: of the forward pass.
+            cell: id of the cell.
+            probes: ids of those wanted.
+            measure: measures with the probes that it is given.
 
         Raises:
             KickError: the scratch directory cannot be written or is full, or `measure` fails.
@@ -47,11 +56,13 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from error
         try:
-            if path.is_file():
-                return Measurement.from_json(json.loads(path.read_bytes()))
-            measurement = measure()
-            self._write(path, measurement)
-            return measurement
+            known = Measurement.from_json(json.loads(path.read_bytes())) if path.is_file() else None
+            missing = [probe for probe in probes if known is None or probe not in known.probes]
+            if missing or known is None:
+                measured = measure(missing)
+                known = known.joined(measured) if known else measured
+                self._write(path, known)
+            return known.only(probes)
         finally:
             lock.release()
 

@@ -29,13 +29,25 @@ def absence(session: Session, case: Case) -> str:
     cells = ("dense",) if case.unlisted else ("dense", case.cell)
     cell = next((cell for cell in cells if not session.store.has(case.shelf, dtype, cell)), "")
     if not cell:
-        return ""
+        return _lacking(session, case)
     other = _recorded_in(session, case)
     where = f"{session.near(str(session.store.path(case.shelf, dtype, cell)))}: baseline: got none (missing)"
     if not other:
         return f"{where}, expected the stored run of this cell. Record it with --kick-update-new-only."
     fix = f"Run with --kick-dtype {other}, or record it with --kick-dtype {dtype} --kick-update-new-only."
     return f"{where}: it is recorded in {other} only, expected the stored run of this cell. {fix}"
+
+
+def _lacking(session: Session, case: Case) -> str:
+    """Say which probes the stored runs of a cell lack, its own or that of its dense model; "" where they have all."""
+    dtype = session.dtype_of(case)
+    for cell in ("dense",) if case.unlisted else ("dense", case.cell):
+        probes = session.store.lacking(case.shelf, dtype, cell, case.probes)
+        if probes:
+            where = session.near(str(session.store.path(case.shelf, dtype, cell)))
+            expected = "expected the stored run of each probe of this cell"
+            return f"{where}: baseline: got none of {', '.join(probes)} (missing), {expected}. Record it with --kick-update-new-only."
+    return ""
 
 
 def _recorded_in(session: Session, case: Case) -> str:

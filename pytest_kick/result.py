@@ -7,12 +7,15 @@ Per-example outcomes are kept because every comparison is paired (`docs/verdicts
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pytest_kick.examples import Examples
 from pytest_kick.infos import MeanInfo
+
+PROBE_FIELDS = ("examples", "version", "settings")
+"""What the fingerprint says of each probe, as `probe.field`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,32 @@ class Measurement:
     def score(self, probe: str) -> ProbeScore | None:
         """Return the score of `probe`, or None where it was not run."""
         return next((score for score in self.scores if score.probe == probe), None)
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Return the ids of the probes that were run."""
+        return tuple(score.probe for score in self.scores)
+
+    def only(self, probes: Collection[str]) -> Measurement:
+        """Return what was measured with some of the probes."""
+        dropped = {f"{probe}.{part}" for probe in self.probes if probe not in probes for part in PROBE_FIELDS}
+        blocking = {name: value for name, value in self.fingerprint["blocking"].items() if name not in dropped}
+        scores = tuple(score for score in self.scores if score.probe in probes)
+        return replace(self, scores=scores, fingerprint={**self.fingerprint, "blocking": blocking})
+
+    def joined(self, other: Measurement) -> Measurement:
+        """Return this measurement with the probes that another one of the same cell has besides; evaluation times add up."""
+        more = tuple(score for score in other.scores if score.probe not in self.probes)
+        seconds = dict(self.timing.seconds)
+        seconds["evaluate"] = round(seconds.get("evaluate", 0.0) + other.timing.seconds.get("evaluate", 0.0), 4)
+        blocking = {**other.fingerprint["blocking"], **self.fingerprint["blocking"]}
+        return replace(
+            self,
+            scores=(*self.scores, *more),
+            timing=replace(self.timing, seconds=seconds),
+            fingerprint={**self.fingerprint, "blocking": blocking},
+            warnings=tuple(sorted({*self.warnings, *other.warnings})),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
@@ -155,7 +155,12 @@ class Session:
         """
         dtype = self.dtype_of(case)
         name = f"{case.cell}@{case.first_look}" if first_look else case.cell
-        return self.journal.measure_once(case.shelf, dtype, name, lambda: self.runner.run_case(case, dtype, first_look=first_look))
+        measure = partial(self._run, case, dtype, first_look)
+        return self.journal.measure_once(case.shelf, dtype, name, case.probes, measure)
+
+    def _run(self, case: Case, dtype: str, first_look: bool, probes: Sequence[str]) -> Measurement:
+        measurement: Measurement = self.runner.run_case(case.asking(probes), dtype, first_look=first_look)
+        return measurement
 
     def judged(self, case: Case, nodeid: str) -> Outcome:
         """Measure and judge a cell.
@@ -187,7 +192,7 @@ class Session:
         return bool(looks) and self.store.has(case.shelf, self.dtype_of(case), case.cell)
 
     def _judged(self, case: Case, nodeid: str, *, first_look: bool = False) -> Outcome:
-        measurement = self.measure(case, first_look=first_look)
+        measurement = self.measure(self._unrecorded(case), first_look=first_look)
         sampled = first_look or bool(self.settings.limit)
         outcome = Outcome(case=case, nodeid=nodeid, measurement=measurement, first_look=first_look)
         try:
@@ -200,7 +205,7 @@ class Session:
             measurement,
             dense=dense[0] if dense else None,
             stored=stored.examples if stored else None,
-            budgets=case.budgets,
+            budgets=[budget for budget in case.budgets if budget.probe in measurement.probes],
             confidence=self.settings.confidence,
             n_cells=self.n_cells,
             noise_floors=dense[1] if dense else stored.noise_floor if stored else None,
@@ -222,13 +227,16 @@ class Session:
         """Return probe -> examples of the dense model, and the noise floors stored with it."""
         dtype = self.dtype_of(case)
         command = self.command(case, nodeid)
-        if self._records(case.shelf, dtype, "dense"):
-            dense_case = replace(case, compression=CompressionSpec(), budgets=(), dtype=dtype)
+        measured = {}
+        if self._records(case.shelf, dtype, "dense", measurement.probes):
+            dense_case = self._unrecorded(replace(case, compression=CompressionSpec(), budgets=(), dtype=dtype))
             dense = self.measure(dense_case)
-            return {score.probe: score.examples for score in dense.scores}, None
+            measured = {score.probe: score.examples for score in dense.scores}
+            if measured.keys() >= set(measurement.probes):
+                return measured, None
         baseline = self.store.read(case.shelf, dtype, "dense", command=command)
         check_fresh(baseline, measurement, sampled=sampled, command=command)
-        return baseline.examples, baseline.noise_floor
+        return {**baseline.examples, **measured}, baseline.noise_floor
 
     def _stored(self, case: Case, measurement: Measurement, nodeid: str, *, sampled: bool) -> Baseline | None:
         """Return the stored run of a cell, None where there is none; one that this run replaces need not be usable."""
@@ -244,9 +252,14 @@ class Session:
             raise
         return baseline
 
-    def _records(self, shelf: str, dtype: str, cell: str) -> bool:
-        """Return whether this run records a cell, and so has nothing to hold it against."""
-        return self.settings.update or (self.settings.update_new_only and not self.store.has(shelf, dtype, cell))
+    def _records(self, shelf: str, dtype: str, cell: str, probes: Iterable[str]) -> bool:
+        """Return whether this run records some of these probes of a cell, and so has nothing to hold them against."""
+        return self.settings.update or (self.settings.update_new_only and bool(self.store.lacking(shelf, dtype, cell, probes)))
+
+    def _unrecorded(self, case: Case) -> Case:
+        """Return a cell with the probes that its stored run lacks, where only those are recorded; else as it is."""
+        lacking = self.store.lacking(case.shelf, self.dtype_of(case), case.cell, case.probes) if self.settings.update_new_only else ()
+        return case.asking(lacking) if lacking else case
 
     def record(self) -> tuple[int, int]:
         """Write what this run measured as stored runs: the cells that were judged, and their dense models.
@@ -265,7 +278,7 @@ class Session:
         written = kept = 0
         for shelf, measurement in self.journal.measured():
             key = (shelf, measurement.dtype, measurement.cell)
-            if key in judged and self._records(*key) and self.store.write(measurement, model=shelf):
+            if key in judged and self._records(*key, measurement.probes) and self.store.write(measurement, model=shelf):
                 written += 1
             else:
                 kept += key in judged

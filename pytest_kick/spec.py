@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from pytest_kick.errors import SuiteError
 from pytest_kick.infos import CALIBRATION_SOURCES, FAMILIES, LEVELS, MIN_CALIBRATION_LENGTH, Scalar
 from pytest_kick.probe_spec import ProbeSpec
 from pytest_kick.registry import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*(-[A-Za-z0-9._]+)*")
 """What may stand in an id, and so in a file name: letters, digits, '.', '_' and single '-'."""
@@ -41,7 +45,6 @@ SCOPES = (
     "a_compat_overall",
     "ffn_like_attention",
 )
-
 
 NAME_RULE = f"at most {MAX_NAME} letters, digits, '.', '_' and single '-', a letter or digit first"
 
@@ -269,6 +272,11 @@ class Case:
     def probe_specs(self) -> tuple[ProbeSpec, ...]:
         """Return the probes with their parameters."""
         return self.asked or tuple(ProbeSpec(name=name) for name in self.probes)
+
+    def asking(self, probes: Collection[str]) -> Case:
+        """Return the same cell with some of its probes, named by their ids."""
+        kept = tuple(name for name in self.probes if name in probes)
+        return replace(self, probes=kept, asked=tuple(spec for spec in self.asked if spec.id in kept))
 
     @property
     def cell(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_kick.registry import METHODS
+from pytest_kick.result import PROBE_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from pytest_kick.examples import Examples
     from pytest_kick.result import ProbeScore
     from pytest_kick.spec import CompressionSpec, CompressionStep
-
-PROBE_FIELDS = ("examples", "version", "settings")
-"""What the fingerprint says of each probe, as `probe.field`."""
 
 _SHOWN = 40
 _HASH_SHOWN = 12

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_kick.baseline.fingerprint import PROBE_FIELDS, Difference, differences
+from pytest_kick.baseline.fingerprint import Difference, differences
 from pytest_kick.errors import BaselineError, KickError, StaleBaselineError
-from pytest_kick.result import CompressionReport, ProbeScore, StepReport, Timing
+from pytest_kick.result import PROBE_FIELDS, CompressionReport, Measurement, ProbeScore, StepReport, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_kick.examples import Examples
-    from pytest_kick.result import Measurement
 
 SCHEMA = 1
 _SHOWN_DIFFERENCES = 3
@@ -160,7 +159,8 @@ def check_fresh(baseline: Baseline, measurement: Measurement, *, sampled: bool =
     found += differences(stored, now)
     shown = [str(difference) for difference in found]
     if sampled:
-        shown += [change for score in measurement.scores if (change := _changed_example(baseline, score))]
+        compared = [score for score in measurement.scores if score.probe in baseline.examples]
+        shown += [change for score in compared if (change := _changed_example(baseline, score))]
     if shown:
         more = f"; {len(shown) - _SHOWN_DIFFERENCES} more" if len(shown) > _SHOWN_DIFFERENCES else ""
         what = "; ".join(shown[:_SHOWN_DIFFERENCES]) + more
@@ -172,20 +172,40 @@ def check_fresh(baseline: Baseline, measurement: Measurement, *, sampled: bool =
 def _not_compared(baseline: Baseline, measurement: Measurement, *, sampled: bool) -> set[str]:
     """Return the blocking fields, by their whole names, that say nothing about what is compared.
 
-    Those of a probe that this run does not use; the digest of all examples where it asks a sample; the compression where the
+    Those of a probe that only one of the two has; the digest of all examples where a sample is asked; the compression where the
     stored run is the dense one.
     """
-    probes = {score.probe for score in measurement.scores}
-    skipped = {f"{s.probe}.{part}" for s in baseline.scores if s.probe not in probes for part in PROBE_FIELDS}
+    skipped = {f"{probe}.{part}" for probe in set(measurement.probes) ^ baseline.examples.keys() for part in PROBE_FIELDS}
     if sampled:
-        skipped |= {f"{probe}.examples" for probe in probes}
+        skipped |= {f"{probe}.examples" for probe in measurement.probes}
     return skipped | ({"compression", "calibration", "checkpoint"} if baseline.cell != measurement.cell else set())
+
+
+def with_stored(measurement: Measurement, baseline: Baseline) -> Measurement:
+    """Return a measurement with the scores of probes that it did not run and a stored run of the same cell has.
+
+    They are kept as long as all that they share was the same: model, tokenizer, compression, calibration.
+    """
+    kept = [probe for probe in baseline.examples if probe not in measurement.probes]
+    shared = [
+        {name: value for name, value in blocking.items() if name.rpartition(".")[2] not in PROBE_FIELDS}
+        for blocking in (baseline.fingerprint["blocking"], measurement.fingerprint["blocking"])
+    ]
+    if not kept or shared[0] != shared[1]:
+        return measurement
+    stored = Measurement(
+        cell=baseline.cell,
+        dtype=baseline.dtype,
+        scores=baseline.scores,
+        compression=baseline.compression,
+        timing=baseline.timing,
+        fingerprint=baseline.fingerprint,
+    )
+    return measurement.joined(stored.only(kept))
 
 
 def _changed_example(baseline: Baseline, score: ProbeScore) -> str:
     """Return what is wrong with the sample of one probe, or nothing."""
-    if score.probe not in baseline.examples:
-        return f"{score.probe}.examples: (none) -> {score.n} sampled"
     try:
         stored = baseline.examples[score.probe].subset(score.examples.ids)
     except KickError:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import codec
 from pytest_kick.baseline.files import json_bytes, replace_all
-from pytest_kick.baseline.record import SCHEMA, Baseline, from_document, measured_the_same, to_document
+from pytest_kick.baseline.record import SCHEMA, Baseline, from_document, measured_the_same, to_document, with_stored
 from pytest_kick.errors import BaselineError, KickError, MissingBaselineError, UsageError
 from pytest_kick.examples import Examples
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -66,6 +66,16 @@ class BaselineStore:
     def has(self, model: str, dtype: str, cell: str) -> bool:
         """Return whether a cell has been recorded."""
         return self.path(model, dtype, cell).is_file()
+
+    def lacking(self, model: str, dtype: str, cell: str, probes: Iterable[str]) -> tuple[str, ...]:
+        """Return which of some probes a stored run does not have; all of them where there is none, none where it does not read."""
+        if not self.has(model, dtype, cell):
+            return tuple(probes)
+        try:
+            known = json.loads(self.path(model, dtype, cell).read_bytes())["probes"].keys()
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            return ()
+        return tuple(probe for probe in probes if probe not in known)
 
     def cells(self, model: str, dtype: str) -> list[str]:
         """Return the ids of the recorded cells of a model, sorted."""
@@ -135,7 +145,7 @@ class BaselineStore:
         recorded: str = "",
         noise_floor: Mapping[str, Mapping[str, float]] | None = None,
     ) -> bool:
-        """Record a measurement; files are left as they are where it measured the same as they hold.
+        """Record a measurement; files are left as they are where it measured the same as they hold, and so are scores of other probes.
 
         Args:
             measurement: what was measured, on all examples.
@@ -150,6 +160,9 @@ class BaselineStore:
             BaselineError: a name is not usable, a number is not finite, or the files cannot be written; old files stay as they were.
         """
         path = self.path(model, measurement.dtype, measurement.cell)
+        old = self._standing(path)
+        if old and not old["probes"].keys() <= set(measurement.probes):
+            measurement = with_stored(measurement, self.read(model, measurement.dtype, measurement.cell))
         sorted_examples = {score.probe: codec.canonical(score.examples) for score in measurement.scores}
         arrays = codec.pack_outcomes(sorted_examples, str(path))
         identities = {probe: codec.pack_identity(examples) for probe, examples in sorted_examples.items()}
@@ -159,7 +172,6 @@ class BaselineStore:
             recorded=recorded or datetime.now(UTC).date().isoformat(),
             identities={probe: digest for probe, (digest, _) in identities.items()},
         )
-        old = self._standing(path)
         document["noise_floor"] = _kept_noise(old, document) if noise_floor is None else noise_floor
         document["arrays_sha256"] = hashlib.sha256(arrays).hexdigest()
         try:
@@ -231,7 +243,7 @@ class BaselineStore:
         return self._identities[path]
 
     def _identity_path(self, model: str, probe: str, digest: str) -> Path:
-        name = f"{probe}-{digest}"
+        name = f"{probe.replace(':', '_')}-{digest}"  # a colon cannot stand in a file name everywhere
         if not _PART.fullmatch(name):
             msg = f"baseline {model}: examples: got {name!r}, expected a plain file name. {_AGAIN}."
             raise BaselineError(msg)

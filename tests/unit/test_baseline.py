@@ -390,7 +390,7 @@ def test_stale_names_field_old_and_new(store: BaselineStore) -> None:
     assert "facts.settings.norm: sum -> bytes." in stale(store, make_measurement(scores=(longer,)))
     assert "facts.examples: " in stale(store, make_measurement(RIGHT, start=1))
     assert "dtype: float32 -> bfloat16" in stale(store, make_measurement(RIGHT, dtype="bfloat16"))
-    assert "mmlu.examples: (none) -> " in stale(store, make_measurement(scores=(make_score(examples, probe="mmlu"),)))
+    check_fresh(store.read("m", "float32", "dense"), make_measurement(scores=(make_score(examples, probe="mmlu"),)))  # missing, not stale
 
 
 def test_fresh_ignores_what_is_only_noted(store: BaselineStore) -> None:
@@ -427,6 +427,22 @@ def test_a_probe_left_out_takes_no_other_with_it(tmp_path: Path) -> None:
     assert "compression.version: 1 -> 2." in stale(store, changed)
 
 
+def test_scores_of_other_probes_stay(store: BaselineStore) -> None:
+    """Recording one probe keeps those of others that stand, as long as the model is the same; another model takes them away."""
+    before = store.read("m", "float32", "dense").examples["facts"]
+    other = make_score(make_examples(~RIGHT), probe="lama:trex")
+    assert store.lacking("m", "float32", "dense", ("facts", "lama:trex")) == ("lama:trex",)
+    assert store.write(make_measurement(scores=(other,)), "m")
+    both = store.read("m", "float32", "dense")
+    assert both.examples.keys() == {"facts", "lama:trex"}
+    assert np.array_equal(both.examples["facts"].outcome("p1"), before.outcome("p1"))
+    assert not store.write(make_measurement(RIGHT), "m")
+    assert store.lacking("m", "float32", "dense", ("facts", "lama:trex")) == ()
+    store.write(make_measurement(scores=(other,), weights="c" * 64), "m")
+    assert store.read("m", "float32", "dense").examples.keys() == {"lama:trex"}
+    assert store.lacking("m", "float32", "never", ("facts",)) == ("facts",)
+
+
 def test_a_sample_is_compared_example_by_example(store: BaselineStore) -> None:
     """With `sampled`, the ids of the sample must be stored with the same hashes; without it the digest differs."""
     whole = make_examples(RIGHT)
@@ -440,8 +456,7 @@ def test_a_sample_is_compared_example_by_example(store: BaselineStore) -> None:
     assert f"facts.examples.{sample.ids[1]}: " in stale(store, changed, sampled=True)
     other = make_measurement(scores=(make_score(make_examples(RIGHT, start=35)),))
     assert "facts.examples.g0/40: (none) -> sampled" in stale(store, other, sampled=True)
-    missing = make_measurement(scores=(make_score(sample, probe="mmlu"),))
-    assert "mmlu.version: (none) -> 1" in stale(store, missing, sampled=True)
+    check_fresh(store.read("m", "float32", "dense"), make_measurement(scores=(make_score(sample, probe="mmlu"),)), sampled=True)
     assert "weights" in stale(store, make_measurement(scores=(make_score(sample),), weights="c" * 64), sampled=True)
 
 

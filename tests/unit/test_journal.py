@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
-from made_measurements import make_measurement
+from made_measurements import make_examples, make_measurement, make_score
 
 from pytest_kick import journal as journal_module
 from pytest_kick.errors import KickError, ProbeError
 from pytest_kick.journal import KEPT_RUNS, Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_kick.result import Measurement
 
 RIGHT = np.array([True, False, True])
 
 
-def never() -> NoReturn:
+def never(_: object = None) -> NoReturn:
     """Fail when something is measured again."""
     raise AssertionError
 
@@ -28,26 +30,43 @@ def never() -> NoReturn:
 def work(scratch: str, marks: str) -> None:
     """Measure one cell as a worker does, leaving a mark for each time it is really measured."""
 
-    def measure() -> Measurement:
+    def measure(_: object) -> Measurement:
         (Path(marks) / str(os.getpid())).touch()
         time.sleep(0.2)
         return make_measurement(RIGHT)
 
-    got = Journal(Path(scratch), "run").measure_once("m", "float32", "dense", measure)
+    got = Journal(Path(scratch), "run").measure_once("m", "float32", "dense", ("facts",), measure)
     assert got.scores[0].examples.outcome("p1").tolist() == RIGHT.tolist()
 
 
 def test_a_cell_is_measured_once(tmp_path: Path) -> None:
     """What was measured is read the second time, equal in all that is judged; other cells are not mixed up."""
     journal = Journal(tmp_path, "run")
-    first = journal.measure_once("m", "float32", "dense", lambda: make_measurement(RIGHT))
-    again = Journal(tmp_path, "run").measure_once("m", "float32", "dense", never)
+    first = journal.measure_once("m", "float32", "dense", ("facts",), lambda _: make_measurement(RIGHT))
+    again = Journal(tmp_path, "run").measure_once("m", "float32", "dense", ("facts",), never)
     assert again.to_json() == first.to_json()
     for key in (("m", "bfloat16", "dense"), ("n", "float32", "dense"), ("m", "float32", "l1_global--ffn--s0.2")):
         with pytest.raises(AssertionError):
-            journal.measure_once(*key, never)
+            journal.measure_once(*key, ("facts",), never)
     with pytest.raises(AssertionError):
-        Journal(tmp_path, "another run").measure_once("m", "float32", "dense", never)
+        Journal(tmp_path, "another run").measure_once("m", "float32", "dense", ("facts",), never)
+
+
+def test_a_probe_that_is_missing_is_asked_alone(tmp_path: Path) -> None:
+    """Where another suite wants one probe more of a cell, that one is asked, and each gets what it wants."""
+    journal = Journal(tmp_path, "run")
+    journal.measure_once("m", "float32", "dense", ("facts",), lambda _: make_measurement(RIGHT))
+    asked: list[str] = []
+
+    def more(probes: Sequence[str]) -> Measurement:
+        asked.extend(probes)
+        return make_measurement(scores=(make_score(make_examples(~RIGHT), probe="other"),))
+
+    both = journal.measure_once("m", "float32", "dense", ("facts", "other"), more)
+    assert (asked, both.probes) == (["other"], ("facts", "other"))
+    assert {"facts.version", "other.version"} <= both.fingerprint["blocking"].keys()
+    alone = journal.measure_once("m", "float32", "dense", ("other",), never)
+    assert (alone.probes, "facts.version" in alone.fingerprint["blocking"]) == (("other",), False)
 
 
 def test_workers_measure_a_cell_once(tmp_path: Path) -> None:
@@ -68,14 +87,14 @@ def test_a_failure_is_not_kept(tmp_path: Path) -> None:
     """A cell that could not be measured is tried again, and its lock is free."""
     journal = Journal(tmp_path, "run")
 
-    def fail() -> NoReturn:
+    def fail(_: object) -> NoReturn:
         msg = "x"
         raise ProbeError(msg)
 
     for _ in range(2):
         with pytest.raises(ProbeError):
-            journal.measure_once("m", "float32", "dense", fail)
-    assert journal.measure_once("m", "float32", "dense", lambda: make_measurement(RIGHT)).cell == "dense"
+            journal.measure_once("m", "float32", "dense", ("facts",), fail)
+    assert journal.measure_once("m", "float32", "dense", ("facts",), lambda _: make_measurement(RIGHT)).cell == "dense"
     assert next(iter(journal.measured()))[0] == "m"
 
 
@@ -85,13 +104,13 @@ def test_everything_measured_is_listed(tmp_path: Path) -> None:
     assert list(journal.measured()) == []
     long = "+".join(["random_unstructured--overall--s0.2--seed-1"] * 5)[:240]
     for shelf, cell in (("m", "dense"), ("m", long), ("a", "dense")):
-        journal.measure_once(shelf, "float32", cell, lambda: make_measurement(RIGHT))
+        journal.measure_once(shelf, "float32", cell, ("facts",), lambda _: make_measurement(RIGHT))
     assert [shelf for shelf, _ in journal.measured()] == ["a", "m", "m"]
 
 
 def test_scratch_is_ignored_by_git(tmp_path: Path) -> None:
     """The scratch directory holds its own `.gitignore`."""
-    Journal(tmp_path / "s", "run").measure_once("m", "float32", "dense", lambda: make_measurement(RIGHT))
+    Journal(tmp_path / "s", "run").measure_once("m", "float32", "dense", ("facts",), lambda _: make_measurement(RIGHT))
     assert (tmp_path / "s" / ".gitignore").read_text(encoding="utf-8") == "*\n"
 
 
@@ -100,7 +119,7 @@ def test_a_scratch_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "s").touch()
     rule = r"^.*s: scratch: got .*, expected a writable directory with room\. Free it, or run elsewhere\.$"
     with pytest.raises(KickError, match=rule):
-        Journal(tmp_path / "s", "run").measure_once("m", "float32", "dense", never)
+        Journal(tmp_path / "s", "run").measure_once("m", "float32", "dense", ("facts",), never)
 
 
 def test_a_disk_that_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +132,8 @@ def test_a_disk_that_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patch:
         patch.setattr(journal_module, "replace_all", full)
         with pytest.raises(KickError, match=r"scratch: got No space left on device, expected a writable directory with room"):
-            journal.measure_once("m", "float32", "dense", lambda: make_measurement(RIGHT))
-    assert journal.measure_once("m", "float32", "dense", lambda: make_measurement(RIGHT)).cell == "dense"
+            journal.measure_once("m", "float32", "dense", ("facts",), lambda _: make_measurement(RIGHT))
+    assert journal.measure_once("m", "float32", "dense", ("facts",), lambda _: make_measurement(RIGHT)).cell == "dense"
 
 
 def test_old_runs_are_removed(tmp_path: Path) -> None:
