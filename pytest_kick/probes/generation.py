@@ -39,6 +39,7 @@ class Generated:
     Attributes:
         texts: the continuations, each cut before the first stop string; "" for nothing.
         lengths: `(n,)` int64 tokens of each, what the stop string needed included.
+        margins: `(n,)` float32, at least 0, in nats: by how much the closest of its tokens, the end included, beat the runner-up.
         truncated: `(n,)` whether a prompt was longer than the context and lost its beginning.
         max_new_tokens: the most tokens that were allowed: those asked for, or half of a context that is shorter than twice as many.
         work: `tokens` and `padding` computed, `passes` of the model, `truncated` prompts.
@@ -46,6 +47,7 @@ class Generated:
 
     texts: list[str]
     lengths: NDArray[np.int64]
+    margins: NDArray[np.float32]
     truncated: NDArray[np.bool_]
     max_new_tokens: int
     work: dict[str, float]
@@ -106,6 +108,7 @@ def generated(
     return Generated(
         texts=[text or "" for text in run.texts],
         lengths=run.lengths,
+        margins=run.margins,
         truncated=truncated,
         max_new_tokens=allowed,
         work=run.work | {"truncated": float(truncated.sum())},
@@ -153,6 +156,7 @@ class _Run:
     stop: tuple[str, ...]
     texts: list[str | None] = field(init=False)
     lengths: NDArray[np.int64] = field(init=False)
+    margins: NDArray[np.float32] = field(init=False)
     work: dict[str, float] = field(default_factory=lambda: {"tokens": 0.0, "padding": 0.0, "passes": 0.0})
     _config: GenerationConfig = field(init=False)
     _head: _LastHead = field(init=False)
@@ -160,6 +164,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.texts = [None] * len(self.prompts)
         self.lengths = np.zeros(len(self.prompts), np.int64)
+        self.margins = np.zeros(len(self.prompts), np.float32)
         self._config = _greedy(self.model, self.allowed)
         self._head = _LastHead(self.model)
 
@@ -174,24 +179,27 @@ class _Run:
         left = self.model.family == "decoder"
         ids, mask = _padded(prompts, int(self._config.pad_token_id or 0), left=left)
         start = ids.shape[1] if left else 1
-        finite, ends = _Finite(), _Stop(self.model.tokenizer, self.stop, start, len(rows))
+        watch, ends = _Watch(), _Stop(self.model.tokenizer, self.stop, start, len(rows))
         module: Any = self.model.module
         with self._head.installed(), _generation_config(module, self._config):
             output = module.generate(
                 input_ids=ids.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 generation_config=self._config,
-                logits_processor=LogitsProcessorList([finite]),
+                logits_processor=LogitsProcessorList([watch]),
                 stopping_criteria=StoppingCriteriaList([ends] if self.stop else []),
             )
-        finite.check(self.model.name)
-        self._keep(rows, output[:, start:].cpu().numpy(), ends.lengths)
+        gaps = watch.gaps(self.model.name)
+        self._keep(rows, output[:, start:].cpu().numpy(), ends.lengths, gaps)
         self._count(prompts, ids.numel(), rows, output.shape[1] - start)
 
-    def _keep(self, rows: NDArray[np.int64], new: NDArray[np.int64], stopped: NDArray[np.int64]) -> None:
+    def _keep(self, rows: NDArray[np.int64], new: NDArray[np.int64], stopped: NDArray[np.int64], gaps: NDArray[np.float32]) -> None:
+        """Keep new tokens `(B, T)`, of which `stopped` `(B,)` end in a stop string (0: none came), and their `gaps` `(B, T)`."""
         ended = np.isin(new, np.asarray(self._config.eos_token_id or [], np.int64))
         before = np.where(ended.any(1), ended.argmax(1), new.shape[1])  # tokens before the end of the text
         self.lengths[rows] = np.minimum(before, np.where(stopped, stopped, new.shape[1]))
+        chosen = np.arange(new.shape[1]) < np.minimum(before + 1, np.where(stopped, stopped, new.shape[1]))[:, None]
+        self.margins[rows] = np.where(chosen, gaps, np.inf).min(1)
         tokenizer: Any = self.model.tokenizer
         kept = [row[:length] for row, length in zip(new, before, strict=True)]
         texts = tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -267,28 +275,32 @@ class _LastHead(ScoredHead):
             del self._head.forward  # the class's own method shows again
 
 
-class _Finite(LogitsProcessor):
-    """Note whether all logits were finite, without waiting for the device at each step."""
+class _Watch(LogitsProcessor):
+    """Note whether all logits were finite and how close the second came, without waiting for the device at each step."""
 
     def __init__(self) -> None:
-        self._finite: torch.Tensor | None = None
+        self._finite: list[torch.Tensor] = []
+        self._gaps: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the logits `(B, vocabulary)` as they are."""
         del input_ids
-        finite = torch.isfinite(scores).all()
-        self._finite = finite if self._finite is None else self._finite & finite
+        self._finite.append(torch.isfinite(scores).all())
+        top = scores.topk(2, -1).values
+        self._gaps.append(top[:, 0] - top[:, 1])
         return scores
 
-    def check(self, name: str) -> None:
-        """Raise where a logit was not finite.
+    def gaps(self, name: str) -> NDArray[np.float32]:
+        """Return `(B, T)` the distance between the first and the second token at each step, nats.
 
         Raises:
-            ProbeError: one was not.
+            ProbeError: a logit was not finite.
         """
-        if self._finite is not None and not bool(self._finite):
+        if not bool(torch.stack(self._finite).all()):
             msg = f"generation: model {name!r}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
             raise ProbeError(msg)
+        found: NDArray[np.float32] = torch.stack(self._gaps, 1).cpu().numpy()
+        return found
 
 
 class _Stop(StoppingCriteria):
