@@ -6,22 +6,22 @@ one position that is read, prompts are padded on the left for decoders, and only
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from pytest_kick.calibration.prepare import max_length
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.head import ScoredHead
+from pytest_kick.probes.greedy import LastHead, Stop, Watch, greedy_config, only_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from transformers import GenerationConfig
 
     from pytest_kick.models.loaded import LoadedModel
 
@@ -159,14 +159,14 @@ class _Run:
     margins: NDArray[np.float32] = field(init=False)
     work: dict[str, float] = field(default_factory=lambda: {"tokens": 0.0, "padding": 0.0, "passes": 0.0})
     _config: GenerationConfig = field(init=False)
-    _head: _LastHead = field(init=False)
+    _head: LastHead = field(init=False)
 
     def __post_init__(self) -> None:
         self.texts = [None] * len(self.prompts)
         self.lengths = np.zeros(len(self.prompts), np.int64)
         self.margins = np.zeros(len(self.prompts), np.float32)
-        self._config = _greedy(self.model, self.allowed)
-        self._head = _LastHead(self.model)
+        self._config = greedy_config(self.model, self.allowed)
+        self._head = LastHead(self.model)
 
     @torch.inference_mode()
     def batch(self, rows: NDArray[np.int64]) -> None:
@@ -179,9 +179,9 @@ class _Run:
         left = self.model.family == "decoder"
         ids, mask = _padded(prompts, int(self._config.pad_token_id or 0), left=left)
         start = ids.shape[1] if left else 1
-        watch, ends = _Watch(), _Stop(self.model.tokenizer, self.stop, start, len(rows))
+        watch, ends = Watch(), Stop(self.model.tokenizer, self.stop, start, len(rows))
         module: Any = self.model.module
-        with self._head.installed(), _generation_config(module, self._config):
+        with self._head.installed(), only_settings(module, self._config):
             output = module.generate(
                 input_ids=ids.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
@@ -222,101 +222,3 @@ def _padded(prompts: Sequence[Ids], pad: int, *, left: bool) -> tuple[torch.Tens
         ids[place, span] = torch.tensor(prompt)
         mask[place, span] = 1
     return ids, mask
-
-
-def _greedy(model: LoadedModel, allowed: int) -> GenerationConfig:
-    """Return settings that hold nothing of the model's own but the tokens that begin, end and fill."""
-    own, tokenizer, config = getattr(model.module, "generation_config", None), model.tokenizer, model.module.config
-    ends: set[int] = set()
-    for end in (getattr(own, "eos_token_id", None), tokenizer.eos_token_id):
-        ends |= {int(token) for token in (end if isinstance(end, (list, tuple)) else (end,)) if token is not None}
-    start = getattr(own, "decoder_start_token_id", None)
-    return GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=allowed,
-        use_cache=True,
-        disable_compile=True,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0),
-        bos_token_id=tokenizer.bos_token_id,
-        decoder_start_token_id=start if start is not None else getattr(config, "decoder_start_token_id", None),
-    )
-
-
-@contextmanager
-def _generation_config(module: Any, config: GenerationConfig) -> Iterator[None]:  # noqa: ANN401 - any model
-    """Put the model's own settings aside: transformers fills whatever ours leave open from them, a repetition penalty included."""
-    before = module.generation_config
-    module.generation_config = config
-    try:
-        yield
-    finally:
-        module.generation_config = before
-
-
-class _LastHead(ScoredHead):
-    """Compute float32 logits at the last position of each row alone."""
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Exchange the vocabulary layer's `forward` for as long as something generates."""
-        own = self._head.forward
-
-        def forward(hidden: torch.Tensor) -> torch.Tensor:
-            rows = hidden[:, -1]
-            logits: torch.Tensor = own(rows).float() if self._weights is None else self._product(rows, *self._weights)
-            return logits[:, None]
-
-        self._head.forward = forward
-        try:
-            yield
-        finally:
-            del self._head.forward  # the class's own method shows again
-
-
-class _Watch(LogitsProcessor):
-    """Note whether all logits were finite and how close the second came, without waiting for the device at each step."""
-
-    def __init__(self) -> None:
-        self._finite: list[torch.Tensor] = []
-        self._gaps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the logits `(B, vocabulary)` as they are."""
-        del input_ids
-        self._finite.append(torch.isfinite(scores).all())
-        top = scores.topk(2, -1).values
-        self._gaps.append(top[:, 0] - top[:, 1])
-        return scores
-
-    def gaps(self, name: str) -> NDArray[np.float32]:
-        """Return `(B, T)` the distance between the first and the second token at each step, nats.
-
-        Raises:
-            ProbeError: a logit was not finite.
-        """
-        if not bool(torch.stack(self._finite).all()):
-            msg = f"generation: model {name!r}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
-            raise ProbeError(msg)
-        found: NDArray[np.float32] = torch.stack(self._gaps, 1).cpu().numpy()
-        return found
-
-
-class _Stop(StoppingCriteria):
-    """End a row once its continuation holds a stop string; `lengths` are the tokens it took, 0 where none came."""
-
-    def __init__(self, tokenizer: Any, stop: Sequence[str], start: int, rows: int) -> None:  # noqa: ANN401 - any tokenizer
-        self._tokenizer, self._stop, self._start = tokenizer, stop, start
-        # A token is at least one byte long: that many hold any stop string, wherever it begins.
-        self._window = max((len(mark.encode()) for mark in stop), default=0) + 1
-        self.lengths = np.zeros(rows, np.int64)
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ANN401 - unused
-        """Return `(B,)` bool whether each row has ended."""
-        del scores
-        new = input_ids[:, self._start :]
-        texts = self._tokenizer.batch_decode(new[:, -self._window :].cpu(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        hit = np.asarray([any(mark in text for mark in self._stop) for text in texts])
-        self.lengths = np.where(hit & (self.lengths == 0), new.shape[1], self.lengths)
-        return torch.from_numpy(self.lengths > 0).to(input_ids.device)
