@@ -1,0 +1,178 @@
+"""The way to a judge: any endpoint that speaks OpenAI's chat completions, through the `openai` package.
+
+The package retries what may pass (429, 5xx, timeouts, lost connections) with growing pauses, and waits as long as the server asks
+for. The key comes from the environment and lives in the package's client alone: no error, log line or file holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pytest_kick.errors import ProbeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import openai
+
+KEYS = ("KICK_JUDGE_KEY", "OPENAI_API_KEY")
+TEMPERATURE = 0.0
+MAX_TOKENS = 4096
+"""Of an answer: a judge that goes on without end is cut off, and then says nothing that can be read."""
+TIMEOUT = 120.0
+"""Seconds without a byte."""
+RETRIES = 5
+_SHOWN = 120
+_NO_KEY = "none"  # servers without keys take anything
+_SHORTEST_KEY = 8  # characters: a shorter one is a placeholder, and may stand in any text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeClient:
+    """Ask one model at one endpoint.
+
+    Attributes:
+        url: of the endpoint, up to and without `/chat/completions`.
+        model: its name there.
+        timeout: seconds without a byte before a try counts as lost.
+        retries: further tries of a question.
+    """
+
+    url: str
+    model: str
+    timeout: float = TIMEOUT
+    retries: int = RETRIES
+
+    def __post_init__(self) -> None:
+        """Check the address.
+
+        Raises:
+            ProbeError: it is none, or holds what may be a secret.
+        """
+        check_address(self.url)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[str, str], str]]:
+        """Open connections; yield what takes a system text ("" for none) and a prompt, and returns the judge's text. For any thread.
+
+        Raises:
+            ProbeError: the endpoint cannot be asked, or answers something else than a chat completion.
+        """
+        package: Any = _package()
+        client = package.OpenAI(api_key=_key() or _NO_KEY, base_url=self.url, timeout=self.timeout, max_retries=self.retries)
+        client.organization = client.project = None  # of OpenAI's accounts, from the environment: nobody else's business
+        with client:
+            yield lambda system, prompt: self._ask(client, package, system, prompt)
+
+    def _ask(self, client: openai.OpenAI, package: Any, system: str, prompt: str) -> str:  # noqa: ANN401 - a module
+        turns: Any = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": prompt}]
+        try:
+            raw = client.chat.completions.with_raw_response.create(
+                model=self.model, messages=turns, temperature=TEMPERATURE, max_tokens=MAX_TOKENS
+            )
+            body, kind = raw.http_response.text, raw.headers.get("content-type", "no content type")
+        except package.APIStatusError as error:
+            got, advice = self._status(error)
+        except package.APITimeoutError:
+            got, advice = f"no answer within {self.timeout:g} s", "Try again, or take a faster endpoint"
+        except package.APIConnectionError:
+            got, advice = "no connection", "Start the server, or correct the URL"
+        except Exception as error:  # noqa: BLE001 - what client and transport raise for headers and bodies they cannot handle
+            got, advice = type(error).__name__, "Check the URL and the server"
+        else:
+            text = _content(body)
+            if text is not None:
+                return _without(_key(), text)
+            got, advice = (
+                f"{shown(kind)} without choices[0].message.content",
+                "Give the URL that /chat/completions follows, such as https://HOST/v1",
+            )
+        raise self._failure(got, advice)  # outside of the handlers: the package's exceptions hold requests, and those the key
+
+    def _status(self, error: openai.APIStatusError) -> tuple[str, str]:
+        """Return what went wrong and what to do, for an answer with a status of 4xx or 5xx."""
+        body = error.body if isinstance(error.body, dict) else {}
+        said = shown(_without(_key(), str(body.get("message") or "")))
+        got = f"HTTP {error.status_code}{f' ({said})' if said else ''}"
+        advice = {
+            401: f"Set {KEYS[0]} to a key of this endpoint",
+            403: f"Set {KEYS[0]} to a key that may use this model",
+            404: "Correct the URL or the model's name",
+            429: f"Its rate limit holds on after {self.retries} retries: run again later, what was judged is kept",
+        }
+        return got, advice.get(error.status_code, "Check the server" if error.status_code >= 500 else "Correct URL or model")  # noqa: PLR2004
+
+    def _failure(self, got: str, advice: str) -> ProbeError:
+        return ProbeError(f"--kick-judge {self.url}: {shown(self.model)}: got {got}, expected a chat completion. {advice}.")
+
+
+def check_address(url: str) -> None:
+    """Refuse an address of another kind than `http(s)://host[:port][/path]`.
+
+    Raises:
+        ProbeError: it is; the address is not shown where it may hold a secret.
+    """
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:
+        fine = False
+        parts = urlsplit("")
+    if "@" in url or "?" in url or "#" in url:
+        msg = f"--kick-judge: URL: got one with user, query or fragment, expected http(s)://host/path. Give the key in {KEYS[0]}."
+        raise ProbeError(msg)
+    if not fine:
+        msg = f"--kick-judge: URL: got {shown(url)!r}, expected http(s)://host/path. Write it as https://api.openai.com/v1."
+        raise ProbeError(msg)
+
+
+def shown(text: str) -> str:
+    """Return a foreign text as a message may show it: one line, short, without markup or control characters."""
+    plain = re.sub(r"<[^<>]*>?", " ", text)
+    plain = "".join(letter if letter.isprintable() and letter not in "<>`|[]*_" else " " for letter in plain)
+    return " ".join(plain.split())[:_SHOWN].rstrip(" .")
+
+
+def _package() -> Any:  # noqa: ANN401 - a module
+    try:
+        return import_module("openai")
+    except ImportError as error:
+        msg = "--kick-judge: package: got no openai, expected it installed. pip install 'pytest-kick[judge]'."
+        raise ProbeError(msg) from error
+
+
+def _key() -> str:
+    """Return the key, "" for none.
+
+    Raises:
+        ProbeError: no header can hold it; it is not shown.
+    """
+    for name in KEYS:
+        key = os.environ.get(name, "").strip()
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            msg = f"--kick-judge: {name}: got a key with spaces or beyond ASCII, expected one that a header can hold. Copy it anew."
+            raise ProbeError(msg)
+        if key:
+            return key
+    return ""
+
+
+def _without(key: str, text: str) -> str:
+    """Return a text of the server without the key, which it may have echoed."""
+    return text.replace(key, "***") if len(key) >= _SHORTEST_KEY else text
+
+
+def _content(body: str) -> str | None:
+    """Return the text of a chat completion, "" where the model wrote none, None where the body is no chat completion."""
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return None
+    return "" if content is None else content if isinstance(content, str) else None
