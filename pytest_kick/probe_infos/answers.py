@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pytest_kick.infos import MeanInfo, ProbeInfo
 
-if TYPE_CHECKING:
-    from pytest_kick.infos import ProbeInfo
+GENERATING = ("encoder-decoder", "decoder")
+VARIED = (MeanInfo(name="unique_words", kind="score"), MeanInfo(name="unique_4grams", kind="score"))
+"""How varied what was written is: beside all generations."""
 
-ANSWERS: tuple[ProbeInfo, ...] = ()
+ANSWERS = (
+    ProbeInfo(
+        name="factoid_qa",
+        target="pytest_kick.probes.factoid_qa:make",
+        summary="trivia questions: does a gold answer stand in what the model wrote",
+        metric="correct",
+        metrics=("correct",),
+        means=(MeanInfo(name="f1", kind="score"), *VARIED),
+        families=GENERATING,
+        params=(("split", "eval"), ("prompt", "newline"), ("chat", False)),
+        choices=(("split", ("eval", "dev", "train")), ("prompt", ("newline", "space"))),
+        data=("freebaseqa",),
+    ),
+    ProbeInfo(
+        name="retrieval_qa",
+        target="pytest_kick.probes.retrieval_qa:make",
+        summary="questions with (open book) and without (closed) the text that answers them: exact match and F1",
+        metric="em",
+        metrics=("em", "contains"),
+        means=(MeanInfo(name="f1", kind="score"), *VARIED),
+        families=GENERATING,
+        params=(("dataset", "triviaqa"), ("book", "closed"), ("characters", 3072), ("chat", False)),
+        variant="dataset",
+        choices=(("dataset", ("triviaqa", "squad", "nq_open")), ("book", ("open", "closed"))),
+        refers=("dataset",),
+        data=("triviaqa", "squad_open_book", "nq_open"),
+    ),
+)

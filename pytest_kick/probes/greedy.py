@@ -75,6 +75,7 @@ class Watch(LogitsProcessor):
     """Note whether all logits were finite and how close the second came, without waiting for the device at each step."""
 
     def __init__(self) -> None:
+        """Start with no step seen."""
         self._finite: list[torch.Tensor] = []
         self._gaps: list[torch.Tensor] = []
 
@@ -103,6 +104,7 @@ class Stop(StoppingCriteria):
     """End a row once its continuation holds a stop string; `lengths` are the tokens it took, 0 where none came."""
 
     def __init__(self, tokenizer: Any, stop: Sequence[str], start: int, rows: int) -> None:  # noqa: ANN401 - any tokenizer
+        """Take the stop strings, the place where continuations start, and how many rows there are."""
         self._tokenizer, self._stop, self._start = tokenizer, stop, start
         # A token is at least one byte long: that many hold any stop string, wherever it begins.
         self._window = max((len(mark.encode()) for mark in stop), default=0) + 1
