@@ -21,7 +21,7 @@ from pytest_kick.config import Settings, add_options, read_settings
 from pytest_kick.errors import KickError, RegressionError, UsageError
 from pytest_kick.outcome import Outcome
 from pytest_kick.registration import load_plugin
-from pytest_kick.registry import METHODS
+from pytest_kick.registry import METHODS, PROBES
 from pytest_kick.session import Session
 from pytest_kick.spec import Case
 
@@ -58,6 +58,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """See to it that methods which files register in this run are gone after it."""
     early_config.add_cleanup(METHODS.snapshot())
+    early_config.add_cleanup(PROBES.snapshot())
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,16 +11,18 @@ import importlib.util
 import inspect
 import math
 import sys
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pytest_kick.errors import UsageError
 from pytest_kick.infos import CALIBRATION, CALIBRATION_CHOICES, CALIBRATION_LEAST, FAMILIES, LEVELS, Level, MethodInfo, Scalar
 from pytest_kick.registry import METHODS, did_you_mean
+from pytest_kick.signatures import checked_choices, origin, place_in, suite_parameters, summary_of, taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kick.registry import Info, Registry
 
 Code = TypeVar("Code")
 _TARGET, _CHECK = "pytest_kick.compress.registered:run", "pytest_kick.compress.check_registered:check"
@@ -84,24 +86,25 @@ def method(
         where = f"method {name!r}"
         _check(where, level, levels, families)
         own, calibrated = _parameters(where, code)
-        _add(
+        enter(
+            METHODS,
             MethodInfo(
                 name=name,
                 level=level,
                 target=_TARGET,
                 check="" if level == "sparsity" else _CHECK,
-                summary=_summary(code),
+                summary=summary_of(code),
                 families=tuple(families),
                 bits=tuple(int(bits) for bits in levels or ABLE) if level == "bits" else (),
                 levels=tuple(levels) or STANDARD[level],
                 params=(*own, *(CALIBRATION if calibrated else ())),
-                choices=(*_choices(where, dict(own), choices or {}), *(CALIBRATION_CHOICES if calibrated else ())),
+                choices=(*checked_choices(where, dict(own), choices or {}), *(CALIBRATION_CHOICES if calibrated else ())),
                 least=CALIBRATION_LEAST if calibrated else (),
                 calibrated=calibrated,
                 compensates=compensates,
                 float32_only=float32_only,
                 code=code,
-            )
+            ),
         )
         return code
 
@@ -156,36 +159,43 @@ def load_plugin(where: str, path: Path) -> None:
     METHODS.plugins.add(name)
 
 
-def place_in(error: BaseException, path: str) -> int:
-    """Return the last line of a file that an exception passed through, 0 where it passed through none."""
-    lines = [frame.lineno or 0 for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    return lines[-1] if lines else 0
-
-
 def _place(error: BaseException, path: Path) -> int:
     broken = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else None
     return broken or place_in(error, str(path)) or 1
 
 
-def _add(info: MethodInfo) -> None:
-    """Enter a method in the table; a file that is imported a second time enters its own again."""
-    known = next((entry for entry in METHODS.known() if entry.name == info.name), None)
+def enter(table: Registry[Info], info: Info) -> None:
+    """Enter a method or probe in its table; a file that is imported a second time enters its own again.
+
+    Raises:
+        UsageError: the name is taken by another one.
+    """
+    known = next((entry for entry in table.known() if entry.name == info.name), None)
     if known is not None and origin(known.code) != origin(info.code):
         place = "a built-in one" if known.code is None else f"one of {origin(known.code)[0]}"
-        msg = f"method {info.name!r}: name: got that of {place}, expected a name of its own. Rename it."
+        msg = f"{table.kind} {info.name!r}: name: got that of {place}, expected a name of its own. Rename it."
         raise UsageError(msg)
-    METHODS.register(info, replace=True)
-    info.code.kick_method = info  # an entry point resolves to what was decorated
+    table.register(info, replace=True)
+    setattr(info.code, f"kick_{table.kind}", info)  # an entry point resolves to what was decorated
 
 
-def origin(code: Any) -> tuple[str, str]:  # noqa: ANN401 - a function or a class
-    """Return the file in which a function or a class is defined, and its name there."""
-    if not inspect.isclass(code) and hasattr(code, "__code__"):
-        return code.__code__.co_filename, code.__qualname__
-    try:
-        return inspect.getfile(code), code.__qualname__
-    except (TypeError, OSError, AttributeError):
-        return getattr(code, "__module__", ""), getattr(code, "__qualname__", repr(code))
+def check_families(where: str, families: Sequence[str]) -> None:
+    """Check the families that a method or probe is defined for.
+
+    Raises:
+        UsageError: it is no list of families.
+    """
+    _check_list(where, "families", families)
+    for name in families:
+        if name not in FAMILIES:
+            msg = f"{where}: families: got {name!r}, expected some of {', '.join(FAMILIES)}. {did_you_mean(name, FAMILIES)}"
+            raise UsageError(msg)
+
+
+def _check_list(where: str, field: str, given: object) -> None:
+    if isinstance(given, str) or not isinstance(given, list | tuple):
+        msg = f"{where}: {field}: got {given!r}, expected a list or a tuple. Correct it."
+        raise UsageError(msg)
 
 
 def _check_name(name: object) -> None:
@@ -199,14 +209,8 @@ def _check(where: str, level: object, levels: Sequence[float], families: Sequenc
     if level not in KINDS:
         msg = f"{where}: level: got {level!r}, expected one of {', '.join(KINDS)}. {did_you_mean(str(level), KINDS)}"
         raise UsageError(msg)
-    for field, given in (("levels", levels), ("families", families)):
-        if isinstance(given, str) or not isinstance(given, list | tuple):
-            msg = f"{where}: {field}: got {given!r}, expected a list or a tuple. Correct it."
-            raise UsageError(msg)
-    for name in families:
-        if name not in FAMILIES:
-            msg = f"{where}: families: got {name!r}, expected some of {', '.join(FAMILIES)}. {did_you_mean(name, FAMILIES)}"
-            raise UsageError(msg)
+    _check_list(where, "levels", levels)
+    check_families(where, families)
     for value in levels:
         if isinstance(value, bool) or not isinstance(value, int | float) or not _fits(str(level), value):
             rule = {"bits": f"whole numbers from 1 to {_MAX_BITS}", "sparsity": "fractions in (0, 1)", "sigma": "numbers above 0"}
@@ -223,29 +227,13 @@ def _fits(level: str, value: float) -> bool:
 def _parameters(where: str, code: Any) -> tuple[tuple[tuple[str, Scalar], ...], bool]:  # noqa: ANN401 - a function or a class
     """Return the parameters that suites may give, with their defaults, and whether `inputs` are asked for."""
     if inspect.isclass(code):
-        made, called = _taken(where, code, ("level",)), _taken(where, _call_of(where, code), ("target",))
+        made, called = taken(where, code, ("level",)), taken(where, _call_of(where, code), ("target",))
         own, asks = made, called
     else:
-        own = asks = _taken(where, code, ("weight", "level"))
-    found: list[tuple[str, Scalar]] = []
+        own = asks = taken(where, code, ("weight", "level"))
     calibrated = "inputs" in asks
-    for name, parameter in own.items():
-        if name == "inputs":
-            continue
-        if not isinstance(parameter.default, str | int | float | bool) or not math.isfinite(_number(parameter.default)):
-            got = "none" if parameter.default is parameter.empty else repr(parameter.default)
-            what = "a text, a finite number, True or False"
-            msg = f"{where}: {name}: got {got} as its default, expected {what}: suites may give it. Write one."
-            raise UsageError(msg)
-        if name in _TAKEN or (calibrated and name in dict(CALIBRATION)):
-            msg = f"{where}: {name}: got a parameter of this name, which suites use for something else. Rename it."
-            raise UsageError(msg)
-        found.append((name, parameter.default))
-    return tuple(found), calibrated
-
-
-def _number(value: Scalar) -> float:
-    return 0.0 if isinstance(value, str) else float(value)
+    reserved = _TAKEN | set(dict(CALIBRATION) if calibrated else ())
+    return suite_parameters(where, {name: parameter for name, parameter in own.items() if name != "inputs"}, reserved), calibrated
 
 
 def _call_of(where: str, code: Any) -> Any:  # noqa: ANN401 - a class
@@ -253,34 +241,3 @@ def _call_of(where: str, code: Any) -> Any:  # noqa: ANN401 - a class
         msg = f"{where}: class: got {code.__name__} without __call__, expected one that is called with each matrix. Write it."
         raise UsageError(msg)
     return code.__call__
-
-
-def _taken(where: str, code: Any, wanted: tuple[str, ...]) -> dict[str, inspect.Parameter]:  # noqa: ANN401 - something to be called
-    """Return the parameters of a function, or of the making of a class, behind those that it is called with by position."""
-    if not callable(code) or inspect.iscoroutinefunction(code):
-        msg = f"{where}: code: got {code!r}, expected a plain function or a class. Decorate one."
-        raise UsageError(msg)
-    parameters = list(inspect.signature(code).parameters.values())
-    if parameters and parameters[0].name == "self":
-        parameters = parameters[1:]
-    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    first, rest = parameters[: len(wanted)], parameters[len(wanted) :]
-    if len(first) < len(wanted) or any(parameter.kind not in plain for parameter in first):
-        got = ", ".join(parameter.name for parameter in parameters)
-        msg = f"{where}: signature: got ({got}), expected ({', '.join(wanted)}, ...) first, then parameters with defaults. Correct it."
-        raise UsageError(msg)
-    return {p.name: p for p in rest if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}
-
-
-def _choices(where: str, own: Mapping[str, Scalar], choices: Mapping[str, Sequence[Scalar]]) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
-    for name, values in choices.items():
-        if name not in own or own[name] not in values:
-            got = f"{list(values)} for {name!r}"
-            msg = f"{where}: choices: got {got}, expected values of a parameter, its default among them. Correct it."
-            raise UsageError(msg)
-    return tuple((name, tuple(values)) for name, values in choices.items())
-
-
-def _summary(code: Any) -> str:  # noqa: ANN401 - a function or a class
-    first = " ".join((code.__doc__ or "").strip().partition("\n\n")[0].split()).rstrip(".")
-    return first or f"registered in {Path(origin(code)[0]).name}"

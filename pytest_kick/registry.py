@@ -3,7 +3,8 @@
 A suite is validated before torch is imported: everything that validation asks (does this method exist, what kind of level does
 it take, which parameters, which families) stands in the tables here. The code itself is imported when it is first run.
 Other packages add methods and probes by the entry-point groups `pytest_kick.methods` and `pytest_kick.probes`; an entry point
-resolves to a `MethodInfo` or `ProbeInfo`, whose `target` names the code in turn, or to what `pytest_kick.method` decorates.
+resolves to a `MethodInfo` or `ProbeInfo`, whose `target` names the code in turn, or to what `pytest_kick.method` or
+`pytest_kick.probe` decorates.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Registry(Generic[Info]):
         """Load one entry point; whatever another package raises is told in one line that names it."""
         try:
             info = point.load()
-            info = getattr(info, "kick_method", info)
+            info = getattr(info, f"kick_{self.kind}", info)
         except Exception as error:  # noqa: BLE001 - code of other packages may raise anything
             info = f"{type(error).__name__}: {error}"
         expected = ProbeInfo if self.kind == "probe" else MethodInfo

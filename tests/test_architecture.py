@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_kick"
 
 LAYERS = (
     {"", "errors"},
-    {"infos", "methods", "probe_infos", "registry", "registration", "stats", "instruments", "jsonl"},
+    {"infos", "methods", "probe_infos", "registry", "registration", "probing", "signatures", "stats", "instruments", "jsonl"},
     {"probe_spec"},
     {
         "spec",
@@ -76,7 +76,10 @@ MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 40
 LONG_MODULES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
-TYPED_UPWARDS = {("pytest_kick", "pytest_kick.registration"): "exported lazily, so that importing the package imports nothing"}
+TYPED_UPWARDS = {
+    ("pytest_kick", f"pytest_kick.{name}"): "exported lazily, so that importing the package imports nothing"
+    for name in ("registration", "probing")
+}
 """Exceptions, each with its reason; one that is no longer needed fails."""
 
 # The package's name alone gives `__version__`.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import random
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 
 from pytest_kick.compress.check_registered import Declared
@@ -17,11 +14,12 @@ from pytest_kick.compress.refusal import refuse
 from pytest_kick.compress.solvers import Solution
 from pytest_kick.compress.weight_only import refuse_int8
 from pytest_kick.errors import CompressionError, KickError
-from pytest_kick.registration import origin, place_in
+from pytest_kick.models.isolation import isolated
 from pytest_kick.registry import METHODS
+from pytest_kick.signatures import origin, place_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_kick.compress.inputs import Inputs, Seen
     from pytest_kick.compress.targets import Target, Targets
@@ -72,7 +70,7 @@ def run(targets: Targets, step: CompressionStep, inputs: Inputs | None = None) -
     if info.level != "sparsity" or info.compensates:
         refuse_int8(targets, step)
     wiring = _wiring(targets)
-    with _isolated():
+    with isolated():
         compress = _made(targets, step)
         if inputs is None:
             for item in targets.items:
@@ -167,21 +165,3 @@ def _format(step: CompressionStep, item: Target, bits: float | None) -> Declared
     group = dict(METHODS.get(step.method, step.id).params).get("group")
     group = int(step.param("group")) if isinstance(group, int) and not isinstance(group, bool) else None
     return Declared(bits=code_bits, side_bits=total - n * code_bits, counted=bits is not None, group=group)
-
-
-@contextmanager
-def _isolated() -> Iterator[None]:
-    """Let registered code draw random numbers and set torch's defaults without any effect on what is measured."""
-    python, numpy, dtype, threads = random.getstate(), np.random.get_state(), torch.get_default_dtype(), torch.get_num_threads()  # noqa: NPY002 - the state that others use
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
-            random.seed(0)
-            np.random.seed(0)  # noqa: NPY002 - as above
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002 - as above
-        torch.set_default_dtype(dtype)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)

@@ -199,25 +199,27 @@ def score_questions(
     return ask(model, questions, batch_size=batch_size, progress=progress).outcomes(norm)
 
 
-def trivial_of(questions: Sequence[Question]) -> dict[str, float]:
-    """Return what needs no knowledge: `chance`, and `majority`: always the place that is right most often."""
-    places = np.bincount([question.gold for question in questions])
-    chance = float(np.mean([1 / len(question.options) for question in questions]))
-    return {"chance": chance, "majority": float(places.max()) / len(questions)}
+def trivial_of(questions: Sequence[Question], among: Sequence[Question] = (), *, macro: bool = False) -> dict[str, float]:
+    """Return what needs no knowledge: `chance`, and `majority`: always the place that is right most often.
+
+    Args:
+        questions: those that are scored.
+        among: those in which places are counted, so that a small sample does not flatter the majority; the same where there are none.
+        macro: each group counts alike.
+    """
+    place = int(np.bincount([question.gold for question in among or questions]).argmax())
+    _, group, sizes = np.unique([question.group for question in questions], return_inverse=True, return_counts=True)
+    weights = 1 / sizes[group] if macro else np.ones(len(questions))
+    return {
+        "chance": float(np.average([1 / len(question.options) for question in questions], weights=weights)),
+        "majority": float(np.average([question.gold == place for question in questions], weights=weights)),
+    }
 
 
-def floors_of(questions: Sequence[Question]) -> dict[str, float]:
-    """Return for `acc` and `acc_norm` what knowing nothing scores."""
-    floor = max(trivial_of(questions).values())
-    return {"acc": floor, "acc_norm": floor}
-
-
-def macro_floor(questions: Sequence[Question]) -> float:
-    """Return what knowing nothing scores where each group counts alike."""
-    names, group = np.unique([question.group for question in questions], return_inverse=True)
-    share = 1 / np.bincount(group)[group] / len(names)
-    majority = np.bincount([question.gold for question in questions], weights=share).max()
-    return float(max(majority, np.average([1 / len(question.options) for question in questions], weights=share)))
+def floors_of(questions: Sequence[Question], among: Sequence[Question] = ()) -> dict[str, float]:
+    """Return for `acc`, `acc_norm` and `macro_acc` what knowing nothing scores; see `trivial_of`."""
+    floor, macro = (max(trivial_of(questions, among, macro=way).values()) for way in (False, True))
+    return {"acc": floor, "acc_norm": floor, "macro_acc": macro}
 
 
 def _first(questions: Sequence[Question]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_kick.probes.assemble import assembled, content_hash, sampled
-from pytest_kick.probes.choice import ask, askable, encode, floors_of, macro_floor, trivial_of
+from pytest_kick.probes.choice import ask, askable, encode, floors_of, trivial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +67,7 @@ class ChoiceProbe:
         asked = [question for question, fits in zip(drawn, able, strict=True) if fits]
         scores = ask(model, asked, [pair for pair, fits in zip(pairs, able, strict=True) if fits], batch_size=batch_size, progress=progress)
         arrays = self.outcomes(scores)
-        floors = floors_of(asked) | {"macro_acc": macro_floor(asked), **self.floors}
+        floors = floors_of(asked, self._questions) | {**self.floors}
         score = assembled(
             self._spec,
             version=self.version,
@@ -76,7 +76,7 @@ class ChoiceProbe:
             hashes=[content_hash(question.prompt, question.options, question.gold) for question in asked],
             arrays=arrays,
             floors={name: floor for name, floor in floors.items() if name in arrays or name == "macro_acc"},
-            trivial=trivial_of(asked),
+            trivial=trivial_of(asked, self._questions),
             excluded={} if able.all() else {UNASKED: int((~able).sum())},
             work=scores.work,
         )
