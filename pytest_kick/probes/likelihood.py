@@ -13,17 +13,19 @@ import numpy as np
 import torch
 
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.forward import BLOCK_LOGITS, ROW_TOKENS, Work
+from pytest_kick.probes.forward import Work
 from pytest_kick.probes.head import ScoredHead
-from pytest_kick.probes.trie import Ints, pad_rows
+from pytest_kick.probes.likelihood_forward import rows_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from pytest_kick.models.loaded import LoadedModel
+    from pytest_kick.probes.likelihood_forward import Block
     from pytest_kick.probes.tokens import Ids
+    from pytest_kick.probes.trie import Ints
 
 BATCH_SIZE = 64
 DEFAULT_WINDOW = 2048  # of a model that says nothing of its own, as lm-eval has it
@@ -96,8 +98,7 @@ class Likelihood:
             got = "an encoder" if model.family == "encoder" else "an encoder-decoder without a decoder start token"
             msg = f"likelihood: model {model.name!r}: got {got}, expected a model that continues a text. Choose another model or probe."
             raise ProbeError(msg)
-        self._model, self._start = model, start
-        self._head = ScoredHead(model)
+        self._model, self._head = model, ScoredHead(model)
         self._window = window_of(model)
         self.work = Work()
 
@@ -113,7 +114,7 @@ class Likelihood:
 
         Args:
             asked: context and target ids, neither empty.
-            batch_size: sequences per pass; None for 64, fewer where they are long.
+            batch_size: rows per pass; None for 64, fewer where they are long.
             progress: called with the numbers of targets done and asked.
 
         Raises:
@@ -125,79 +126,41 @@ class Likelihood:
             msg = f"likelihood: asked[{empty}]: got an empty {what}, expected a token. Exclude what the tokenizer cannot encode."
             raise ProbeError(msg)
         cut = [self._cut(*pair) for pair in asked]
+        n_tokens = np.asarray([len(target) for _, target in cut], np.int64)
         logprob, greedy = np.zeros(len(asked)), np.zeros(len(asked), np.bool_)
-        lengths = np.asarray([len(context) + len(target) for context, target in cut], np.int64)
+        rows = rows_for(self._model, self._head, max((len(context) + len(target) for context, target in cut), default=1), self.work)
         done = 0
-        for batch in self._batches(lengths, [len(target) for _, target in cut], batch_size or BATCH_SIZE):
-            logprob[batch], greedy[batch] = self._batch([cut[number] for number in batch])
-            done += len(batch)
+        for block in rows.blocks(cut, batch_size or BATCH_SIZE):
+            here = list(block.asked)
+            logprob[here], greedy[here] = self._read(block, [cut[number][1] for number in here])
+            done += len(here)
             if progress:
                 progress(done, len(asked))
         truncated = [sum(map(len, before)) > sum(map(len, after)) for before, after in zip(asked, cut, strict=True)]
-        n_tokens = np.asarray([len(target) for _, target in cut], np.int64)
         return Scored(logprob=logprob, greedy=greedy, n_tokens=n_tokens, truncated=np.asarray(truncated, np.bool_))
 
     def _cut(self, context: Ids, target: Ids) -> tuple[Ids, Ids]:
         """Return a pair as far as it fits: a decoder's window need not hold the last token, which it only predicts."""
         kept = target[-self._window :]
-        if self._start is not None and self._model.family == "encoder-decoder":
+        if self._model.family == "encoder-decoder":
             return context[-self._window :], kept
         return context[-(self._window + 1 - len(kept)) :], kept
 
-    def _batches(self, lengths: Ints, n_targets: Sequence[int], batch_size: int) -> Iterator[Ints]:
-        """Yield groups of nearly one length, longest first."""
-        vocabulary = int(self._model.module.config.get_text_config().vocab_size)
-        order = np.argsort(-lengths, kind="stable")
-        begin = 0
-        for end in range(1, len(order) + 1):
-            here = order[begin : end + 1]
-            area = len(here) * int(lengths[here[0]])
-            scored = sum(n_targets[number] for number in here)
-            if end == len(order) or len(here) > batch_size or area > ROW_TOKENS * 4 or scored * vocabulary > BLOCK_LOGITS:
-                yield order[begin:end]
-                begin = end
-
-    def _batch(self, pairs: Sequence[tuple[Ids, Ids]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        targets = [target for _, target in pairs]
-        counts = np.asarray([len(target) for target in targets], np.int64)
-        row = np.repeat(np.arange(len(pairs)), counts)
-        step = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        if self._model.family == "encoder-decoder":
-            contexts = [context for context, _ in pairs]
-            ids = pad_rows([(self._start or 0, *target[:-1]) for target in targets], 0)
-            encoded = pad_rows(contexts, 0)
-            inputs = {"input_ids": self._tensor(encoded), "attention_mask": self._here(encoded, contexts), "decoder_input_ids": ids}
-            inputs["decoder_input_ids"] = self._tensor(ids)
-            self.work.add(sum(map(len, contexts)) + int(counts.sum()), encoded.size + ids.size, len(row))
-        else:
-            rows = [(*context, *target)[:-1] for context, target in pairs]
-            ids = pad_rows(rows, 0)
-            step += np.repeat([len(context) - 1 for context, _ in pairs], counts)
-            inputs = {"input_ids": self._tensor(ids), "attention_mask": self._here(ids, rows)}
-            self.work.add(sum(map(len, rows)), ids.size, len(row))
-        logits, _ = self._head.run(self._tensor(row * ids.shape[1] + step), **inputs, use_cache=False)
-        logprobs, best = self._read(logits, self._tensor(np.concatenate(targets)))
-        missed: Any = np.bincount(row, weights=~best, minlength=len(pairs))
-        sums: Any = np.bincount(row, weights=logprobs, minlength=len(pairs))
-        return sums, missed == 0
-
-    def _read(self, logits: torch.Tensor, tokens: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the log-probability of tokens `(M,)` under logits `(M, vocabulary)`, and whether each is the single best."""
+    def _read(self, block: Block, targets: list[Ids]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the log-probability of each target of a block, and whether all its tokens are the single best; overwrites the logits."""
+        logits = block.logits
         least, most = torch.aminmax(logits, dim=-1)
         if not bool((torch.isfinite(least) & torch.isfinite(most)).all()):
             msg = f"likelihood: model {self._model.name!r}: got NaN or infinite logits, expected finite ones."
             msg += " The compression or the dtype broke it."
             raise ProbeError(msg)
-        own = logits.gather(1, tokens[:, None])[:, 0]
-        best = own == most
-        places = torch.nonzero(best)[:, 0]
-        best[places] = (logits[places] == most[places, None]).sum(1) == 1  # equal logits for all tokens say nothing
-        return (own - torch.logsumexp(logits, -1)).double().cpu().numpy(), best.cpu().numpy()
-
-    def _tensor(self, values: Any) -> torch.Tensor:  # noqa: ANN401 - an array of ints
-        return torch.from_numpy(np.ascontiguousarray(values, np.int64)).to(self._model.device)
-
-    def _here(self, ids: Ints, rows: Sequence[Ids]) -> torch.Tensor:
-        """Return the mask of what is no padding."""
-        lengths = np.asarray([len(row) for row in rows], np.int64)
-        return self._tensor(np.arange(ids.shape[1])[None] < lengths[:, None])
+        rows = torch.from_numpy(np.concatenate(block.rows)).to(logits.device)
+        own = logits[rows, torch.tensor([token for target in targets for token in target], device=logits.device)]
+        best = own == most[rows]
+        tops, inverse = torch.unique(rows[best], return_inverse=True)
+        # Equal logits for all tokens say nothing: the best one has to be alone.
+        best[best.clone()] = ((logits[tops] == most[tops, None]).sum(1) == 1)[inverse]
+        sums = most.double() + logits.sub_(most[:, None]).exp_().sum(-1).double().log()
+        logprobs = (own.double() - sums[rows]).cpu().numpy()
+        begins = np.cumsum([0, *(len(target) for target in targets[:-1])])
+        return np.add.reduceat(logprobs, begins), np.logical_and.reduceat(best.cpu().numpy(), begins)

@@ -46,17 +46,46 @@ def made(seed: int, n: int = 40) -> list[tuple[Ids, Ids]]:
     return [*pairs, pairs[0], (pairs[1][0], (*pairs[1][1], 7)), (pairs[2][0], pairs[2][1][:1])]
 
 
+def few_shot(seed: int) -> list[tuple[Ids, Ids]]:
+    """Return two subjects of ten questions behind the same shots, four options each, and questions of their own."""
+    rng = np.random.default_rng(seed)
+
+    def ids(n: int) -> Ids:
+        return tuple(rng.integers(0, VOCABULARY, n).tolist())
+
+    shots = [ids(24), (*ids(2), *ids(20))]
+    contexts = [(*shots[number % 2], *ids(1 + number % 7)) for number in range(20)] + [ids(9) for _ in range(3)]
+    options = [ids(1), ids(3), ids(1), ids(4)]
+    return [(context, option) for context in contexts for option in options]
+
+
 @pytest.mark.parametrize("kind", [*DECODERS, "t5"])
 def test_every_target_scores_as_in_a_plain_pass(kind: str) -> None:
     """Log-likelihoods and greedy flags equal those of one pass per target, in the order asked, for every architecture."""
     model = span_model() if kind == "t5" else decoder(kind)
-    pairs = made(3)
+    pairs = made(3) + few_shot(3)
     scored = Likelihood(model).score(pairs, batch_size=7)
     expected = [plain(model, *pair) for pair in pairs]
     np.testing.assert_allclose(scored.logprob, [value for value, _ in expected], atol=1e-3)
     assert scored.greedy.tolist() == [best for _, best in expected]
     assert scored.n_tokens.tolist() == [len(target) for _, target in pairs]
     assert not scored.truncated.any()
+
+
+def test_shared_prefixes_are_run_once() -> None:
+    """The shots of a subject and the context of a question are computed once, not per option."""
+    pairs, engine = few_shot(0), Likelihood(decoder())
+    engine.score(pairs)
+    shots, questions, options = 24 + 22, sum(len(context) for context, _ in pairs[::4]) - 10 * (24 + 22), 23 * (0 + 2 + 0 + 3)
+    assert shots <= engine.work.tokens <= 1.05 * (shots + questions + options)
+    plain_tokens = sum(len(context) + len(target) - 1 for context, target in pairs)
+    assert engine.work.tokens * 4 < plain_tokens
+
+
+def test_nothing_asked_is_nothing_scored() -> None:
+    """No targets give empty arrays."""
+    for model in (decoder(), span_model()):
+        assert len(Likelihood(model).score([]).logprob) == 0
 
 
 def test_greedy_is_what_the_model_would_say() -> None:
