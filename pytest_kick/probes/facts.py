@@ -89,7 +89,7 @@ class FactsProbe:
             raise ProbeError(msg)
         head = ScoredHead(model)
         forward = forward_for(model, head, prepared)
-        scorer = Scorer(forward, prepared, f"model {model.name!r}", self._norm)
+        scorer = Scorer(forward, prepared, f"probe facts: model {model.name!r}", self._norm)
         tell = None if progress is None else lambda done: progress(done, len(facts))
         arrays = scorer.score(facts, batch_size or BATCH_SIZE, tell)
         gone = head.rows_gone()

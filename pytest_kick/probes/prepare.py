@@ -13,6 +13,8 @@ from pytest_kick.probes.tokens import Asker, asker_for
 from pytest_kick.probes.trie import Ints, Trie, TrieBuilder, pad_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_kick.facts import Fact, FactSet, Relation
     from pytest_kick.models.loaded import LoadedModel
 
@@ -96,8 +98,13 @@ class _Space:
         return [number for name in names if (number := self._spellings[name]) >= 0]
 
 
-def prepare(facts: FactSet, model: LoadedModel) -> Prepared:
+def prepare(facts: FactSet, model: LoadedModel, leads: Sequence[str] = ()) -> Prepared:
     """Turn facts into token ids.
+
+    Args:
+        facts: to ask.
+        model: whose tokenizer and family decide how.
+        leads: text before the prompt of each fact, with what separates the two; empty for none.
 
     Raises:
         ProbeError: the tokenizer lacks what the family needs (a mask, sentinels), or not one fact can be scored.
@@ -108,6 +115,7 @@ def prepare(facts: FactSet, model: LoadedModel) -> Prepared:
     for fact, stem in zip(facts.facts, stems, strict=True):
         if fact.relation not in spaces:
             spaces[fact.relation] = _Space(asker, trie, facts.relations[fact.relation], stem)
+    stems = [lead + stem for lead, stem in zip(leads, stems, strict=True)] if leads else stems
     asked = [(fact, spaces[fact.relation], stem) for fact, stem in zip(facts.facts, stems, strict=True)]
     prompts = [asker.prompt(stem, space.after) for _, space, stem in asked]
     gold = asker.each([(stem, fact.answer, space.after) for fact, space, stem in asked])

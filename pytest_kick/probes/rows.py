@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_kick.probes.forward import Block, Start
 
 
+SHORT = 64  # tokens of a prompt that takes no room from candidates
+
+
 class MaskForward(ForwardBase):
     """Fill one mask per sentence."""
 
@@ -102,7 +105,9 @@ class SpanForward(ForwardBase):
         """Run rows through the decoder; see `Forward`."""
         places, paths, scored = self._rows(fact, node)
         counts = (paths < len(self.prepared.trie)).sum(1)
-        for block in self._blocks(counts, self._area()):
+        # Every row has a copy of its prompt's states: long prompts leave room for fewer rows.
+        area = max(1, self._area() * SHORT // max(SHORT, self._here.shape[1]))
+        for block in self._blocks(counts, area):
             ids = pad_rows([tuple(self.prepared.trie.tokens[paths[row, : counts[row]]]) for row in block], self._pad())
             row, step = np.nonzero(scored[block])
             rows = self._tensor(places[block])

@@ -28,7 +28,7 @@ class Scorer:
     """Score facts with one model."""
 
     def __init__(self, forward: Forward, prepared: Prepared, where: str, norm: str = "sum") -> None:
-        """Take what runs the model and what is asked; `where` names the model in errors."""
+        """Take what runs the model and what is asked; `where` opens every error, such as `probe facts: model 'a'`."""
         self._forward, self._prepared, self._where, self._norm = forward, prepared, where, norm
 
     @torch.inference_mode()
@@ -90,7 +90,7 @@ class Scorer:
         logprobs = torch.log_softmax(logits, -1, out=logits)
         least = logprobs.amin(-1)
         if not bool(torch.isfinite(least).all()):
-            msg = f"probe facts: {self._where}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
+            msg = f"{self._where}: got NaN or infinite logits, expected finite ones. The compression or the dtype broke it."
             raise ProbeError(msg)
         parent, child = trie.expand_children(node)
         rows = torch.from_numpy(parent).to(logits.device)
