@@ -98,14 +98,14 @@ def diversity(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Return how varied each of n texts is, by words in lower case.
 
     Returns:
-        `unique_words`: share of different ones among its words; `unique_4grams`: of different runs of four words among all runs,
+        `distinct_words`: share of different ones among its words; `distinct_4grams`: of different runs of four words among all runs,
         1 where there are fewer than four words; `words`: how many there are. All `(n,)` float32, 0 for an empty text.
     """
     split = [text.casefold().split() for text in texts]
     runs = [[tuple(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)] for words in split]
     return {
-        "unique_words": np.asarray([len(set(words)) / len(words) if words else 0.0 for words in split], np.float32),
-        "unique_4grams": np.asarray(
+        "distinct_words": np.asarray([len(set(words)) / len(words) if words else 0.0 for words in split], np.float32),
+        "distinct_4grams": np.asarray(
             [len(set(grams)) / len(grams) if grams else float(bool(words)) for grams, words in zip(runs, split, strict=True)], np.float32
         ),
         "words": np.asarray([len(words) for words in split], np.float32),

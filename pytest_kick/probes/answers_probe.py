@@ -117,7 +117,7 @@ class AnswersProbe:
             trivial=self._trivial(asked, seed),
             excluded=self._excluded,
             settings={"template": self._template, "stop": "newline", "max_new_tokens": written.max_new_tokens, "chat": chat},
-            work=work_of(written, varied["words"], answers) | {"contexts_cut": float(sum(each.cut for each in asked))},
+            work=work_of(written, answers) | {"contexts_cut": float(sum(each.cut for each in asked))},
         )
 
     def outcomes(self, answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, Array]:
@@ -143,11 +143,11 @@ def signed_margin(written: Generated, right: Array) -> Array:
     return np.where(right, margins, -margins).astype(np.float16)
 
 
-def work_of(written: Generated, words: Array, texts: Sequence[str]) -> dict[str, float]:
+def work_of(written: Generated, texts: Sequence[str]) -> dict[str, float]:
     """Return what was computed, how long the texts are, and how many are empty or ran into the limit of tokens."""
     return {
         **written.work,
-        "words_per_answer": float(words.mean()),
+        "words_per_answer": sum(len(text.split()) for text in texts) / len(texts),
         "empty": float(sum(not text for text in texts)),
         "unfinished": float((written.lengths >= written.max_new_tokens).sum()),
     }

@@ -95,10 +95,8 @@ def generated(
     if model.family not in {"decoder", "encoder-decoder"}:
         msg = f"generation: model {model.name!r}: got an {model.family}, expected a model that generates. Ask another probe."
         raise ProbeError(msg)
-    context = max_length(model)
-    allowed = max_new_tokens if model.family == "encoder-decoder" else max(1, min(max_new_tokens, context // 2))
-    room = context - (0 if model.family == "encoder-decoder" else allowed)
-    whole = [_encoded(model, prompt, chat=chat) for prompt in prompts]
+    room, allowed = room_for(model, max_new_tokens)
+    whole = [encoded_prompt(model, prompt, chat=chat) for prompt in prompts]
     run = _Run(model, [ids[-room:] for ids in whole], allowed, tuple(stop))
     for rows in _batches([len(ids) for ids in run.prompts], allowed, batch_size):
         run.batch(rows)
@@ -115,7 +113,21 @@ def generated(
     )
 
 
-def _encoded(model: LoadedModel, prompt: Prompt, *, chat: bool) -> Ids:
+def room_for(model: LoadedModel, max_new_tokens: int) -> tuple[int, int]:
+    """Return how many tokens a prompt may have, and how many new ones there may be: at most half of a decoder's context."""
+    context = max_length(model)
+    if model.family == "encoder-decoder":
+        return context, max_new_tokens
+    allowed = max(1, min(max_new_tokens, context // 2))
+    return context - allowed, allowed
+
+
+def encoded_prompt(model: LoadedModel, prompt: Prompt, *, chat: bool) -> Ids:
+    """Return the ids of a prompt, in the chat template if asked for.
+
+    Raises:
+        ProbeError: it has no token, or there is no chat template.
+    """
     tokenizer: Any = model.tokenizer
     if chat:
         if not getattr(tokenizer, "chat_template", None):
