@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_kick.examples import Array
+    from pytest_kick.infos import MeanInfo
     from pytest_kick.probe_spec import ProbeSpec
 
 
@@ -58,6 +59,8 @@ def assembled(  # noqa: PLR0913 - the fields of a score
     excluded: Mapping[str, int] | None = None,
     settings: Mapping[str, str | int | float | bool] | None = None,
     work: Mapping[str, float] | None = None,
+    metric: str = "",
+    means: Sequence[MeanInfo] | None = None,
 ) -> ProbeScore:
     """Put a score together: boolean arrays are outcomes, the means of the probe's `ProbeInfo` are computed.
 
@@ -75,6 +78,8 @@ def assembled(  # noqa: PLR0913 - the fields of a score
         excluded: reason -> examples that this model cannot be asked.
         settings: what fixes the scoring besides the examples.
         work: tokens and the like.
+        metric: the metric judged when a budget names none, "" for the one of the `ProbeInfo`.
+        means: metrics that are means, of a probe whose data decide which it has; None for those of the `ProbeInfo`.
 
     Raises:
         ProbeError: there is no example, or a number is NaN or infinite.
@@ -87,16 +92,17 @@ def assembled(  # noqa: PLR0913 - the fields of a score
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             msg = f"probe {spec.id}: {name}: got NaN or an infinite number, expected finite ones. The compression or the dtype broke it."
             raise ProbeError(msg)
-    kept = {name for mean in info.means for name in (mean.array or mean.name, mean.weights)}
+    wanted = info.means if means is None else means
+    kept = {name for mean in wanted for name in (mean.array or mean.name, mean.weights)}
     arrays = {name: values.astype(np.float64) if name in kept and values.dtype.kind == "f" else values for name, values in arrays.items()}
     examples = Examples(ids=np.asarray(ids), groups=np.asarray(groups), hashes=np.asarray(hashes, np.uint32), arrays=dict(arrays))
-    means = tuple(mean for mean in info.means if (mean.array or mean.name) in arrays)
+    found = tuple(mean for mean in wanted if (mean.array or mean.name) in arrays)
     metrics = {name: float(np.mean(values)) for name, values in arrays.items() if values.dtype == np.bool_}
     return ProbeScore(
         probe=spec.id,
         version=version,
-        metric=info.metric,
-        metrics=metrics | {mean.name: value_of(mean, examples) for mean in means},
+        metric=metric or info.metric,
+        metrics=metrics | {mean.name: value_of(mean, examples) for mean in found},
         floors=dict(floors),
         trivial=dict(trivial or {}),
         n=len(examples),
@@ -104,5 +110,5 @@ def assembled(  # noqa: PLR0913 - the fields of a score
         examples=examples,
         settings={**dict(settings or {}), **{f"param_{key}": value for key, value in spec.params}},
         work=dict(work or {}),
-        means=means,
+        means=found,
     )

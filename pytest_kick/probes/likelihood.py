@@ -18,7 +18,7 @@ from pytest_kick.probes.head import ScoredHead
 from pytest_kick.probes.likelihood_forward import rows_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,25 +49,54 @@ class Scored:
     truncated: NDArray[np.bool_]
 
 
-def encode_pair(model: LoadedModel, context: str, continuation: str) -> tuple[Ids, Ids]:
-    """Return the ids of a context and of what continues it, as lm-eval encodes them.
+def opening_of(model: LoadedModel) -> int | None:
+    """Return the token that stands for an empty context, as lm-eval has it: what opens a text, else what ends it; None for neither."""
+    tokenizer: Any = model.tokenizer
+    found: int | None = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return found
 
-    Spaces at the end of the context move to the continuation. A decoder's target is what the whole text has beyond the context's ids;
+
+def encode_pair(model: LoadedModel, context: str, continuation: str) -> tuple[Ids, Ids]:
+    """Return the ids of a context and of what continues it, see `encode_pairs`."""
+    return encode_pairs(model, [(context, continuation)])[0]
+
+
+def encode_pairs(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
+    """Return the ids of contexts and of what continues them, as lm-eval encodes them.
+
+    Spaces at the end of a context move to the continuation. A decoder's target is what the whole text has beyond the context's ids;
     an encoder-decoder's parts are encoded apart, the context with its special tokens. An empty context is the token that opens a text.
     """
+    opening = opening_of(model)
+    mark = None if opening is None else str(model.tokenizer.decode([opening]))
+    bare = [context.rstrip() for context, _ in pairs]
+    targets = [context[len(text) :] + continuation for text, (context, continuation) in zip(bare, pairs, strict=True)]
+    special = [bool(text) and not (mark and text.startswith(mark)) for text in bare]
+    if model.family == "decoder":
+        known = _encoded(model, [*zip(bare, special, strict=True), *((a + b, c) for a, b, c in zip(bare, targets, special, strict=True))])
+        whole = [known[text + target, own] for text, target, own in zip(bare, targets, special, strict=True)]
+        found = [(known[text, own], all_[len(known[text, own]) :]) for text, own, all_ in zip(bare, special, whole, strict=True)]
+    else:
+        known = _encoded(model, [*zip(bare, special, strict=True), *((target, False) for target in targets)])
+        found = [(known[text, own], known[target, False]) for text, own, target in zip(bare, special, targets, strict=True)]
+    return [pair if text else _opened(pair[1], opening) for text, pair in zip(bare, found, strict=True)]
+
+
+def _encoded(model: LoadedModel, asked: Iterable[tuple[str, bool]]) -> dict[tuple[str, bool], Ids]:
+    """Return the ids of texts, each with or without the tokenizer's special tokens."""
     tokenizer: Any = model.tokenizer
-    opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    bare = context.rstrip()
-    target_text = context[len(bare) :] + continuation
-    if not bare:
-        target = tokenizer.encode(target_text, add_special_tokens=False)
-        before = () if opening is None or target[:1] == [opening] else (opening,)
-        return (before, tuple(target)) if before else (tuple(target[:1]), tuple(target[1:]))
-    marked = opening is not None and context.startswith(tokenizer.decode([opening]))
-    ids = tokenizer.encode(bare, add_special_tokens=not marked)
-    if model.family == "encoder-decoder":
-        return tuple(ids), tuple(tokenizer.encode(target_text, add_special_tokens=False))
-    return tuple(ids), tuple(tokenizer.encode(bare + target_text, add_special_tokens=not marked)[len(ids) :])
+    wanted = list(dict.fromkeys(asked))
+    found: dict[tuple[str, bool], Ids] = {}
+    for special in (False, True):
+        texts = [text for text, own in wanted if own == special]
+        ids = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"] if texts else []
+        found |= {(text, special): tuple(row) for text, row in zip(texts, ids, strict=True)}
+    return found
+
+
+def _opened(target: Ids, opening: int | None) -> tuple[Ids, Ids]:
+    """Return a target behind the opening token; where it begins with that one itself, that is its context."""
+    return (target[:1], target[1:]) if opening is None or target[:1] == (opening,) else ((opening,), target)
 
 
 def window_of(model: LoadedModel) -> int:
