@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.likelihood import Likelihood, encode_pair
+from pytest_kick.probes.likelihood import Likelihood, encode_pairs
 from pytest_kick.probes.pseudo import PseudoLikelihood, PseudoScored
 
 if TYPE_CHECKING:
@@ -123,7 +123,10 @@ def encode(model: LoadedModel, questions: Sequence[Question]) -> list[Pairs]:
         texts = [f" {option}" for question in questions for option in question.options]
         flat = iter(model.tokenizer(texts, add_special_tokens=False)["input_ids"])
         return [tuple(((), tuple(next(flat))) for _ in question.options) for question in questions]
-    return [_pairs(model, question) for question in questions]
+    asked = [(question.prompt, _continuation(question.prompt, option)) for question in questions for option in question.options]
+    cut = _prompted if model.family == "decoder" and _closes(model) else encode_pairs
+    found = iter(cut(model, asked))
+    return [_shared([next(found) for _ in question.options]) for question in questions]
 
 
 def askable(model: LoadedModel, pairs: Sequence[Pairs]) -> NDArray[np.bool_]:
@@ -240,10 +243,26 @@ def _continuation(prompt: str, option: str) -> str:
     return option if prompt[-1:].isspace() else f" {option}"
 
 
-def _pairs(model: LoadedModel, question: Question) -> Pairs:
-    found = [encode_pair(model, question.prompt, _continuation(question.prompt, option)) for option in question.options]
-    context = found[0][0]  # as a rule all options have one: kept once
-    return tuple((context if pair[0] == context else pair[0], pair[1]) for pair in found)
+def _closes(model: LoadedModel) -> bool:
+    """Return whether the tokenizer ends each text with a special token, which is no part of a text that goes on."""
+    ids = model.tokenizer.encode("a")
+    return len(ids) > 1 and ids[-1] in model.tokenizer.all_special_ids
+
+
+def _prompted(model: LoadedModel, asked: Sequence[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
+    """Return what `encode_pairs` does, without the tokens that end a text: lm-eval's way would lose the beginning of each target."""
+    found = []
+    for prompt, continuation in asked:
+        bare = prompt.rstrip()
+        context, whole = model.prompt_ids(bare), model.prompt_ids(prompt + continuation)
+        found.append((tuple(context), tuple(whole[len(context) :])))
+    return found
+
+
+def _shared(pairs: Sequence[tuple[Ids, Ids]]) -> Pairs:
+    """Return the pairs of a question, their context kept once where it is one."""
+    context = pairs[0][0]
+    return tuple((context if pair[0] == context else pair[0], pair[1]) for pair in pairs)
 
 
 def _statements(questions: Sequence[Question]) -> tuple[list[str], list[tuple[int, int]]]:
