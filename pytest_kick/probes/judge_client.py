@@ -110,7 +110,7 @@ class JudgeClient:
         return got, advice.get(error.status_code, "Check the server" if error.status_code >= 500 else "Correct URL or model")  # noqa: PLR2004
 
     def _failure(self, got: str, advice: str) -> ProbeError:
-        return ProbeError(f"--kick-judge {self.url}: {shown(self.model)}: got {got}, expected a chat completion. {advice}.")
+        return ProbeError(f"--kick-judge {self.url}: {self.model!r}: got {got}, expected a chat completion. {advice}.")
 
 
 def check_address(url: str) -> None:
