@@ -19,7 +19,14 @@ _LABEL = 12
 _N_RECORDS = 2
 _N_EXAMPLES = 3
 _N_NOTED = 3
-_LIMITS = {"retention": "budget at least", "drop": "budget: a drop of at most", "flips": "budget: flips of at most"}
+_LIMITS = {
+    "retention": "budget at least",
+    "drop": "budget: a drop of at most",
+    "flips": "budget: flips of at most",
+    "ratio": "budget: at most, times dense,",
+    "at_most": "budget: at most",
+}
+_FOUND = {"at_most": "distance"}
 
 
 def failure_lines(
@@ -69,13 +76,16 @@ def _check_lines(check: Check, verdict: Verdict) -> list[str]:
     record = verdict.retention(check.probe, check.metric)
     assert record is not None
     two_sided = round(100 * (2 * verdict.confidence - 1), 6)
-    found = f"{check.kind} {fraction(check.estimate)}, {two_sided:g}% interval {interval(check.low, check.high)}"
+    kind = _FOUND.get(check.kind, check.kind)
+    found = f"{kind} {fraction(check.estimate)}, {two_sided:g}% interval {interval(check.low, check.high)}"
     limit = f"{_LIMITS[check.kind]} {fraction(check.limit)}"
     more = "" if check.n_more is None else f" ({count(check.n_more)} more examples like these would decide)"
     changed = "" if record.changed is None else f", {count(record.changed)} wrong ones answered otherwise"
     flips = f"{count(record.lost)} lost, {count(record.gained)} gained{changed}; flips {fraction(record.flips)}"
+    if record.kind != "outcome":
+        flips = f"{count(record.lost)} of {count(record.n)} examples worse, {count(record.gained)} better"
     return [
-        _labelled(check.kind, f"{check.metric}: dense {fraction(record.p_dense)} -> now {fraction(record.p_now)}; {found}"),
+        _labelled(kind, f"{check.metric}: dense {fraction(record.p_dense)} -> now {fraction(record.p_now)}; {found}"),
         _labelled("", f"{limit}: {check.word}{more}"),
         _labelled("vs dense", flips),
     ]
@@ -89,6 +99,9 @@ def _regression_lines(record: Regression) -> list[str]:
         return [_labelled("regression", f"{scores}: {record.word}")]
     test = f"p={probability(record.p_value)}, limit {probability(record.threshold)}; noise {record.noise_floor:.1f} net"
     flips = f"{count(record.lost)} lost, {count(record.gained)} gained"
+    if record.kind != "outcome":
+        test = f"p={probability(record.p_value)}, limit {probability(record.threshold)}; noise {record.noise_floor:g}"
+        flips = f"{count(record.lost)} worse, {count(record.gained)} better"
     return [_labelled("regression", f"{scores}; {flips} ({test}): {record.word}")]
 
 

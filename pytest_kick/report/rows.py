@@ -28,11 +28,13 @@ class Row:
         scope: of each step, once where all steps share it.
         level: of each step, as ids print it.
         probe: name of the probe.
-        metric: name of the outcome.
+        metric: name of the outcome or mean.
+        own: it is the probe's own metric.
         n: examples.
         floor: score of a model that knows nothing.
-        accuracy: share that is right.
-        retention: against dense; None for the dense model itself.
+        accuracy: share that is right, or the mean.
+        kind: `outcome`, or of a mean of numbers `score`, `loss` or `distance`.
+        retention: against dense, of a loss the ratio, of a distance the distance; None for the dense model itself.
         low: lower end of its interval.
         high: upper end.
         lost: right in dense, wrong now; None for the dense model itself.
@@ -52,7 +54,9 @@ class Row:
     level: str = ""
     probe: str = ""
     metric: str = ""
+    own: bool = True
     n: int = 0
+    kind: str = "outcome"
     floor: float | None = None
     accuracy: float | None = None
     retention: float | None = None
@@ -154,7 +158,9 @@ def _measured(timed: Row, score: Mapping[str, Any], verdict: Mapping[str, Any]) 
         timed,
         probe=probe,
         metric=metric,
+        own=metric == score["metric"],
         n=score["n"],
+        kind=record.get("kind") or next((mean["kind"] for mean in score.get("means", ()) if mean["name"] == metric), "outcome"),
         floor=score["floors"].get(metric),
         accuracy=score["metrics"].get(metric, record.get("p_now")),
         retention=record.get("estimate"),
@@ -190,4 +196,5 @@ def _note(record: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> str
         return f"{count(max(more))} more decide"
     if not record:
         return ""
-    return "lossless" if record["lossless"] else "better than dense" if (record["low"] or 0.0) > 1.0 else ""
+    better = (record["low"] or 0.0) > 1.0 and record.get("kind", "outcome") in {"outcome", "score"}
+    return "lossless" if record["lossless"] else "better than dense" if better else ""

@@ -88,7 +88,7 @@ _NAMES = (
 )
 _COLUMNS = (
     *_NAMES,
-    _Column(name="probe", show=lambda row: f"{row.probe} {row.metric}"),
+    _Column(name="probe", show=lambda row: row.probe if row.own else f"{row.probe} {row.metric}", least=9),
     _Column(name="acc", show=lambda row: fraction(row.accuracy), right=True),
     _Column(name="retention", show=_retention),
     _Column(name="-lost+gained", show=_flow, right=True),
@@ -136,7 +136,14 @@ def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = N
         group = [row for row in rows if row.model == model]
         lines.append(paint(_clip(_heading(group, several=len(probes) > 1), width), "bold"))
         lines += [_line(row, layout, width, paint) for row in group]
-    return lines
+    return [*lines, *(paint(_clip(line, width), "dim") for line in _legend(rows))]
+
+
+def _legend(rows: Sequence[Row]) -> list[str]:
+    """Return what the column retention shows of metrics that have none."""
+    kinds = {row.kind for row in rows if row.retention is not None}
+    said = [text for kind, text in (("loss", "of a loss its ratio to dense"), ("distance", "of a distance the distance")) if kind in kinds]
+    return [f"retention: {', '.join(said)}"] if said else []
 
 
 def _fitting(whole: Sequence[Row], brief: Sequence[Row], width: int, *, several: bool) -> _Layout:

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_kick import __version__, cli
 from pytest_kick.catalog import catalog
-from pytest_kick.registry import METHODS
+from pytest_kick.registry import METHODS, PROBES
 
 SHIPPED = Path(__file__).parents[2] / "suites"
 
@@ -21,7 +21,8 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
 def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each list has a line for each thing, which begins with its name, and ends with 0."""
     monkeypatch.delenv("COLUMNS", raising=False)
-    for what, names in [("models", list(catalog())), ("methods", [info.name for info in METHODS]), ("probes", ["facts"])]:
+    listed = {"models": list(catalog()), "methods": [info.name for info in METHODS], "probes": [info.name for info in PROBES]}
+    for what, names in listed.items():
         code, out, err = run(capsys, "list", what)
         assert (code, err) == (0, "")
         assert [line.split()[0] for line in out.splitlines()] == names

@@ -68,8 +68,12 @@ def test_all_methods_of_study_a_are_there() -> None:
         assert info.level == "bits" or not info.bits
         for key, values in info.choices:
             assert dict(info.params)[key] in (*values, "")
-    assert [info.name for info in PROBES] == ["facts"]
-    assert PROBES.get("facts", "here").metric in PROBES.get("facts", "here").metrics
+    for probe in PROBES:
+        assert probe.summary
+        assert "\n" not in probe.summary
+        assert probe.open_metrics or probe.metric in probe.metrics or probe.mean(probe.metric)
+        assert not probe.variant or probe.variant in dict(probe.params)
+        assert {name for name, _ in (*probe.choices, *probe.least, *probe.words)} <= dict(probe.params).keys()
 
 
 def test_other_packages_add_methods(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,8 +155,8 @@ def test_another_dtype_than_the_heading_is_named() -> None:
 def test_several_probes_get_a_column() -> None:
     """With one probe it stands in the heading, with two in every row."""
     lines = table_lines([ROW, replace(ROW, probe="mmlu", metric="acc")], width=160)
-    assert "facts p1" in lines[2]
-    assert "mmlu acc" in lines[3]
+    assert " facts  " in lines[2]
+    assert " mmlu " in lines[3]
     assert "knowing nothing" not in lines[1]
 
 
@@ -197,3 +197,12 @@ def test_any_error_text_at_any_width(cells: list[tuple[str, str]], width: int) -
     lines = table_lines(rows, width=width)
     assert len(lines) == len(cells) + 2
     assert all(len(line) <= width and len(line.splitlines()) <= 1 for line in lines)
+
+
+def test_a_mean_says_what_stands_in_the_column_retention() -> None:
+    """A metric that is not the probe's own is named, and a legend says what is shown of losses and distances."""
+    loss = replace(ROW, probe="perplexity", metric="bits_per_byte", own=False, kind="loss", retention=1.2)
+    lines = table_lines([DENSE, ROW, loss], width=200)
+    assert any("perplexity bits_per_byte" in line for line in lines)
+    assert lines[-1] == "retention: of a loss its ratio to dense"
+    assert not any(line.startswith("retention:") for line in table_lines([DENSE, ROW], width=200))
