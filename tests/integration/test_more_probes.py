@@ -81,7 +81,7 @@ def test_a_mean_is_judged_beside_the_facts(workspace: Workspace) -> None:
     result.assert_outcomes(passed=1, failed=1)
     assert any(line.split()[:2] == ["dense", "norms"] for line in result.outlines)
     result.stdout.fnmatch_lines(["*ratio*nats: dense -*, 90% interval *", "*budget: at most, times dense, 1.000: FORGOT*"])
-    result.stdout.fnmatch_lines(["*of 20 examples worse, * better"])
+    result.stdout.fnmatch_lines(["*of * examples worse, * better"])
     assert any("FORGOT" in line for line in result.outlines)
 
 
