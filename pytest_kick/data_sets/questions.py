@@ -58,7 +58,7 @@ def load_questions(reference: str, source: DataSource) -> tuple[Asked, ...]:
         name, _, split = rest.partition("@")
         name, _, config = name.partition("#")
         rows = source.rows(name, config, split or "test")
-        found = _read((Line(where=f"{reference}: row {i}", values=row) for i, row in enumerate(rows)), strict=False)
+        found = _read((Line(where=f"{reference}: row {i}", values=row) for i, row in enumerate(rows, start=1)), strict=False)
     if not found:
         msg = f"{rest}: file: got no question, expected at least one. Write one a line."
         raise DataError(msg)
