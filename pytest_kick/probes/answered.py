@@ -160,8 +160,9 @@ def agreement(answered: Answered, groups: Array) -> dict[str, Array]:
 
     Returns:
         `agrees`: all answers are the same one; `consistent_p1`: and it is right under every template; `consistency`: share of the
-        pairs of templates with the same answer; `specific_consistency`: that, less how often the other template gives this answer to the facts of
-        the relation anyway, so that a model that always says the same is at 0; `accuracy`: share of the templates that are right.
+        pairs of templates with the same answer; `specific_consistency`: that, less how often the other template gives this answer to
+        the other facts of the relation, so that a model that always says the same is at 0; `accuracy`: share of the templates that
+        are right.
     """
     asked = answered.predicted != NOT_ASKED
     named = answered.predicted > NO_ANSWER
@@ -175,7 +176,8 @@ def agreement(answered: Answered, groups: Array) -> dict[str, Array]:
             both = asked[one] & asked[other]
             equal = both & named[one] & (answered.predicted[one] == answered.predicted[other])
             same += equal
-            specific += equal - np.where(both & named[one], _share(answered, relation, other, answered.predicted[one]), 0.0)
+            beyond = equal - _share(answered, relation, other, answered.predicted[one])
+            specific += np.where(both & named[one] & np.isfinite(beyond), beyond, 0.0)
     pairs = n * (n - 1)
     right = (answered.right | ~asked).all(0)
     return {
@@ -188,13 +190,18 @@ def agreement(answered: Answered, groups: Array) -> dict[str, Array]:
 
 
 def _share(answered: Answered, relation: Ints, template: int, answers: Ints) -> NDArray[np.float64]:
-    """Return `(n,)` how large a share of the facts of its relation gets each fact's answer of `answers` under a template."""
+    """Return `(n,)` how large a share of the other facts of its relation gets each fact's answer of `answers` under a template.
+
+    NaN where there is no other: one fact alone cannot tell its own answer from what is always said.
+    """
     given = answered.predicted[template]
     asked = given != NOT_ASKED
-    width = int(max(given.max(), answers.max())) + 1
+    width = int(max(given.max(), answers.max(), 0)) + 1
     counts = np.bincount((relation * width + given)[asked & (given >= 0)], minlength=(int(relation.max()) + 1) * width)
     totals = np.bincount(relation[asked], minlength=int(relation.max()) + 1)
-    return np.asarray(counts[relation * width + np.maximum(answers, 0)] / np.maximum(totals[relation], 1))
+    others = totals[relation] - asked
+    same = counts[relation * width + np.maximum(answers, 0)] - (asked & (given == answers))
+    return np.where(others > 0, same / np.maximum(others, 1), np.nan)
 
 
 def floors_of(answered: Answered, groups: Array) -> tuple[dict[str, float], dict[str, float]]:

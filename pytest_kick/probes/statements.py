@@ -116,8 +116,10 @@ class StatementRanker:
             rows = found[begin : begin + size]
             shortest = min(map(len, rows)) - 1  # something is left of each
             shared = next((place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1), shortest)
-            context = (*opening, *rows[0][: min(shared, shortest)]) or (() if opener is None else (opener,))
-            pairs += [(context, tuple(row[min(shared, shortest) :])) for row in rows]
+            shared = min(shared, shortest)
+            context = (*opening, *rows[0][:shared]) or (() if opener is None else (opener,))
+            # Without any opening token, the first token of each opens it, as in lm-evaluation-harness.
+            pairs += [(context, tuple(row[shared:])) if context else (tuple(row[:1]), tuple(row[1:])) for row in rows]
             begin += size
         return pairs
 
