@@ -17,7 +17,7 @@ from pytest_kick.data_sets.source import DataSource
 from pytest_kick.errors import ProbeError
 from pytest_kick.probes.assemble import assembled, content_hash, sampled
 from pytest_kick.probes.conversation import Conversations, converse, distinct
-from pytest_kick.probes.judge import Judge, noise_of
+from pytest_kick.probes.judge import Judge, noise_metrics
 from pytest_kick.probes.judge_instructions import InstructionJudge
 
 if TYPE_CHECKING:
@@ -127,7 +127,11 @@ class InstructionFollowing:
             work=talk.work | _counted(turns, wins),
         )
         # Without a judge the probe's own metric was not measured: what is left is whether it answered at all.
-        return replace(score, metrics={**score.metrics, **_noise(turns)}, metric=score.metric if self._judge else "answered")
+        return replace(
+            score,
+            metrics={**score.metrics, **noise_metrics(judgement for both in turns for judgement in both)},
+            metric=score.metric if self._judge else "answered",
+        )
 
     def _sample(self, limit: int | None, seed: int) -> Array:
         return sampled([question.id for question in self._questions], [question.category for question in self._questions], limit, seed)
@@ -192,6 +196,7 @@ def _shapes(model: LoadedModel, asked: Sequence[Instruction], talk: Conversation
         "distinct_4grams": grams.mean(1).astype(np.float32),
         "length": np.asarray([[len(ids) for ids in both] for both in tokens]).sum(1).astype(np.float32),
         "margin": talk.margins.min(1).astype(np.float32),
+        "predicted": np.asarray([content_hash(*both) >> 1 if any(both) else -1 for both in talk.answers], np.int32),
     }
 
 
@@ -204,14 +209,6 @@ def _judged(turns: Judgements, wins: Judgements) -> dict[str, Array]:
     if wins:
         found["win"] = np.asarray([[np.nan if j.score is None else j.score for j in row] for row in wins], np.float32).mean(1)
     return found
-
-
-def _noise(turns: Judgements) -> dict[str, float]:
-    """Return the judge's noise where answers were judged more than once: of the mean, and of one answer."""
-    noise = noise_of([judgement for both in turns for judgement in both if judgement.texts])
-    if noise is None:
-        return {}
-    return {"judge_noise": noise.mean_sd, "judge_noise_each": noise.difference, "judge_sd_each": noise.sd}
 
 
 def _counted(turns: Judgements, wins: Judgements) -> dict[str, float]:

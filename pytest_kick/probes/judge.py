@@ -3,7 +3,7 @@
     judge = Judge.from_context(context)          # None where the run has no --kick-judge
     found = judge.rate([Rating(prompt=..., low=1, high=5), ...])
     found[0].score                               # mean of K; None: nothing could be read, the example is missing
-    noise_of(found)                              # how much the judge disagrees with itself; None for K = 1
+    noise_metrics(found)                         # how much the judge disagrees with itself; nothing for K = 1
 
 `judge_rubrics` has prompts; `judge_scores` what comes back.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kick.probes.judge_cache import JudgeCache
 from pytest_kick.probes.judge_client import MAX_TOKENS, TEMPERATURE, JudgeClient
-from pytest_kick.probes.judge_scores import Judgement, Noise, Pair, Rating, noise_of, preference, rating_in
+from pytest_kick.probes.judge_scores import Judgement, Noise, Pair, Rating, noise_metrics, noise_of, preference, rating_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Question = Mapping[str, str | int | float]
 
-__all__ = ["Judge", "Judgement", "Noise", "Pair", "Rating", "noise_of"]
+__all__ = ["Judge", "Judgement", "Noise", "Pair", "Rating", "noise_metrics", "noise_of"]
 
 WORKERS = 8
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _RATING = re.compile(r"\[\[\s*(\d{1,4}(?:\.\d{1,4})?)\s*(?:/\s*(\d{1,4})\s*)?\]\]")
 _CHOICE = re.compile(r"\[\[\s*([ABC])\s*\]\]")
@@ -148,3 +148,14 @@ def noise_of(judgements: Sequence[Judgement]) -> Noise | None:
     most = max(map(len, rows))
     means = np.mean([row for row in rows if len(row) == most], axis=0)
     return Noise(difference=fmean(apart), sd=math.sqrt(pooled), mean_sd=float(means.std(ddof=1)), n=len(rows))
+
+
+def noise_metrics(judgements: Iterable[Judgement]) -> dict[str, float]:
+    """Return a judge's noise as a probe reports it beside its score; nothing where no answer was judged twice.
+
+    Returns:
+        `judge_noise`, by how much the probe's mean moves; `judge_noise_each` and `judge_sd_each`, by how much one answer's score does.
+        Answers that needed no judge are left out.
+    """
+    noise = noise_of([judgement for judgement in judgements if judgement.texts])
+    return {} if noise is None else {"judge_noise": noise.mean_sd, "judge_noise_each": noise.difference, "judge_sd_each": noise.sd}

@@ -200,6 +200,7 @@ def test_a_model_of_zeros_scores_the_floor(tmp_path: Path) -> None:
     with JudgeServer(by_turn) as server:
         score = probe(judge_at(server, tmp_path), versus="dense").run(model, reference=probe_reference(tmp_path, server))
     assert score.metrics["judge"] == score.floors["judge"] == 1.0
+    assert score.examples.arrays["predicted"].tolist() == [-1] * 6
     assert (score.metrics["answered"], score.metrics["win"], score.metrics["distinct_tokens"]) == (0.0, 0.0, 0.0)
     assert all("answer" in texts_of(body) and any(q.turns[0] in texts_of(body) for q in QUESTIONS) for body in server.requests)
     assert len(server.requests) == 2 * len(QUESTIONS), "the echo of each question, and nothing else"
@@ -220,19 +221,21 @@ def test_logits_that_are_no_numbers_are_an_error() -> None:
 
 
 def test_going_round_in_a_circle_or_repeating_the_question_is_no_answer() -> None:
-    """One word for ever, nothing, and the question itself: none is an answer, whatever its length."""
+    """One word for ever, with spaces or without, nothing, and the question itself: none is an answer, whatever its length."""
     answers = [
         ("mi " * 20, "the city"),
         ("the city", "mi tu " * 20),
         ("", "the city"),
         ("the city", " "),
         (QUESTIONS[4].turns[0] + " ", "the city"),
+        ("mi" * 40, "the city"),
         ("the city of kalo has the colour red", "a 1"),
     ]
-    talk = Conversations(answers=answers, margins=np.ones((6, 2), np.float32), convention="chat", max_new_tokens=NEW, work={})
-    found = _shapes(decoder(), QUESTIONS, talk)
-    assert found["answered"].tolist() == [False] * 5 + [True]
-    assert found["non_empty"].tolist() == [True, True, False, False, True, True]
+    talk = Conversations(answers=answers, margins=np.ones((7, 2), np.float32), convention="chat", max_new_tokens=NEW, work={})
+    found = _shapes(decoder(), [*QUESTIONS, QUESTIONS[0]], talk)
+    assert found["answered"].tolist() == [False] * 6 + [True]
+    assert found["non_empty"].tolist() == [True, True, False, False, True, True, True]
+    assert len(set(found["predicted"].tolist())) == 7
     assert found["length"].tolist()[0] == 22
     assert found["distinct_tokens"][0] == pytest.approx((1 / 20 + 1) / 2)
     assert found["distinct_4grams"][1] == pytest.approx((1 + 2 / 37) / 2)
@@ -325,7 +328,7 @@ def test_a_context_makes_it_and_the_table_describes_it(tmp_path: Path) -> None:
     with JudgeServer(by_turn) as server:
         made = instruction_following(ProbeContext(spec=spec, data=tmp_path, cache=tmp_path, judge=(server.url, "made-up"), judge_repeats=2))
         score = made.run(talkative(), limit=2, reference=made.reference(talkative(), limit=2))
-    assert set(score.examples.arrays) == {*info.metrics, *(mean.name for mean in info.means), "length", "margin", "non_empty"}
+    assert set(score.examples.arrays) == {*info.metrics, *(mean.name for mean in info.means), "length", "margin", "non_empty", "predicted"}
     assert (info.families, info.data, info.judge, info.dense) == (("decoder",), ("mt_bench",), True, True)
     assert set(score.floors) == {*info.metrics, *(mean.name for mean in info.means)}
     assert list((tmp_path / "judge").rglob("*.json"))
