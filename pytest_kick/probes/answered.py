@@ -69,7 +69,7 @@ class TemplateAsker:
         """
         self._where, self._facts, self._templates = where, facts, tuple(templates)
         self._statements, self._least = statements, least
-        self._asked: dict[tuple[str, str], tuple[bytes, dict[int, Asked]]] = {}
+        self._asked: dict[tuple[str, str, bytes], dict[int, Asked]] = {}
 
     def answers(
         self, model: LoadedModel, chosen: Ints, batch_size: int | None = None, progress: Callable[[int, int], None] | None = None
@@ -118,11 +118,10 @@ class TemplateAsker:
         )
 
     def _prepare(self, model: LoadedModel, chosen: Ints) -> dict[int, Asked]:
-        key, sample = (model.tokenizer_hash, model.family), chosen.tobytes()
-        if self._asked.get(key, (b"", {}))[0] != sample:
-            found = {template: ask(self._facts, chosen, template, model, statements=self._statements) for template in self._templates}
-            self._asked[key] = (sample, found)
-        return self._asked[key][1]
+        key = (model.tokenizer_hash, model.family, chosen.tobytes())
+        if key not in self._asked:
+            self._asked[key] = {t: ask(self._facts, chosen, t, model, statements=self._statements) for t in self._templates}
+        return self._asked[key]
 
     def _kept(
         self, model: LoadedModel, chosen: Ints, predicted: Ints, own: Ints, asked: Mapping[int, Asked]

@@ -89,7 +89,7 @@ def test_bear_asks_all_templates_and_the_first_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", FAMILIES)
 def test_paraphrases_are_asked_as_the_facts_are(make: Any) -> None:
     """Answers and agreement are what brute force over the family's own way gives: a blank, a sentinel, a continuation."""
-    model, base = make(), facts()
+    model, base = make(), facts(10)
     templates = ("the city of [X] is [Y].", "[X] has [Y]!", "[Y] is the city of [X].")
     base = replace(base, relations={name: replace(r, templates=templates) for name, r in base.relations.items()})
     score = TemplatesProbe(ProbeSpec(name="paraphrase"), base, range(3), statements=False).run(model)
