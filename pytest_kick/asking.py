@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kick.errors import SuiteError
 from pytest_kick.infos import FAMILIES
 from pytest_kick.parameters import as_list, checked_param
-from pytest_kick.probe_spec import ProbeSpec
+from pytest_kick.probe_spec import SAMPLE, ProbeSpec
 from pytest_kick.references import refers, resolved, shortened
 from pytest_kick.registry import PROBES, did_you_mean
 
@@ -114,15 +114,23 @@ def _spec(where: str, table: dict[str, Any], folder: Path) -> ProbeSpec:
             raise SuiteError(msg)
         given = {info.variant: resolved(variant, folder)} | given
     defaults = dict(info.params)
+    fixed = () if SAMPLE in defaults or SAMPLE not in given else ((SAMPLE, _sample(where, given.pop(SAMPLE))),)
     for key in given:
         if key not in defaults:
-            msg = f"{where}: {name}: got {key!r}, expected a parameter of this probe. {did_you_mean(key, (*defaults, *FILTERS))}"
+            msg = f"{where}: {name}: got {key!r}, expected a parameter of this probe. {did_you_mean(key, (*defaults, *FILTERS, SAMPLE))}"
             raise SuiteError(msg)
     chosen: dict[str, Any] = {key: checked_param(where, info, key, given[key]) for key in defaults if key in given}
     _check_given(where, info.name, info.variant, defaults, chosen)
     params = tuple((key, value) for key, value in shortened(info, chosen).items() if value != defaults[key])
     outside = tuple((key, str(value)) for key, value in chosen.items() if refers(info, key, value))
-    return ProbeSpec(name=name, params=params, outside=outside)
+    return ProbeSpec(name=name, params=(*params, *fixed), outside=outside)
+
+
+def _sample(where: str, value: object) -> int:
+    if type(value) is not int or value < 1:
+        msg = f"{where}: {SAMPLE}: got {value!r}, expected a number of examples from 1. Correct it."
+        raise SuiteError(msg)
+    return value
 
 
 def _check_given(where: str, name: str, variant: str, defaults: dict[str, Any], chosen: dict[str, Any]) -> None:

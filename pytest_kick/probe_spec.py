@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pytest_kick.infos import Scalar
 
 
+SAMPLE = "sample"
+"""Parameter of every probe: ask a fixed sample of so many examples, whatever the run's seed; some probes have it as one of their own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
     """Ask one probe with its parameters.
@@ -32,6 +36,12 @@ class ProbeSpec:
     def named(self, name: str) -> str:
         """Return what a parameter stands for: the file or data set that it names outside of the suite, else its value."""
         return dict(self.outside).get(name) or str(self.param(name))
+
+    @property
+    def sample(self) -> int:
+        """Return the number of examples of the fixed sample that is asked, 0 for all."""
+        own = SAMPLE in dict(PROBES.get(self.name, "probe").params)
+        return 0 if own else int(dict(self.params).get(SAMPLE, 0))
 
     @property
     def id(self) -> str:

@@ -141,7 +141,9 @@ class Runner:
             references = self._references(case, dtype, watch, asked)
             model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
-                scores = tuple(self._probe(spec, case).run(model, **asked, **references.get(spec.id, {})) for spec in case.probe_specs)
+                scores = tuple(
+                    self._probe(spec, case).run(model, **of_sample(spec, asked), **references.get(spec.id, {})) for spec in case.probe_specs
+                )
         except BaseException:
             self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
@@ -171,8 +173,9 @@ class Runner:
         found = {}
         for spec in specs:
             probe = self._probe(spec, case)
-            key = reference_key(spec.id, probe, model, dtype, asked)
-            arrays = kept_reference(self.settings.cache, key, partial(self._reference, probe, dense, dtype, asked))
+            own = of_sample(spec, asked)
+            key = reference_key(spec.id, probe, model, dtype, own)
+            arrays = kept_reference(self.settings.cache, key, partial(self._reference, probe, dense, dtype, own))
             found[spec.id] = {"reference": arrays}
         return found
 
@@ -236,3 +239,10 @@ class Runner:
             ),
             warnings=tuple(sorted({f"{w.category.__name__}: {' '.join(str(w.message).split())[:200]}" for w in caught})),
         )
+
+
+def of_sample(spec: ProbeSpec, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return which examples a probe is asked: where it has a fixed sample, those or, under a smaller limit, a part of them."""
+    if not spec.sample:
+        return asked
+    return {**asked, "limit": min(spec.sample, asked["limit"] or spec.sample), "seed": 0}
