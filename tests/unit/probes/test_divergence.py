@@ -16,7 +16,7 @@ from pytest_kick.errors import ProbeError
 from pytest_kick.probe_spec import ProbeSpec
 from pytest_kick.probes import divergence_measures
 from pytest_kick.probes.context import ProbeContext
-from pytest_kick.probes.divergence import Divergence
+from pytest_kick.probes.divergence import Divergence, _compared
 from pytest_kick.probes.divergence_measures import divergence, from_uniform, normalized, top_tokens, with_tail
 from pytest_kick.probes.reference import kept_reference
 
@@ -190,8 +190,10 @@ def test_the_sample_is_the_same_whatever_the_run_asks() -> None:
     assert probe.key == probe_with(sample=10).key
 
 
-def test_the_batch_size_changes_nothing() -> None:
-    """In float32 the distances are the same at every batch size, and each stands with its own fact."""
+@pytest.mark.parametrize("padding", [0, 48])
+def test_the_batch_size_changes_nothing(padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 the distances are the same at every batch size, and each stands with its own fact, also where a batch runs in parts."""
+    monkeypatch.setattr("pytest_kick.probes.forward.CALL_TOKENS", padding)
     model, probe = decoder(), probe_with()
     references = [probe.reference(model, batch_size=size) for size in (2, 5, 64)]
     changed(model)
@@ -214,6 +216,15 @@ def test_facts_that_cannot_be_asked_are_counted() -> None:
     probe, model = probe_with(), encoder()
     score = probe.run(model, reference=probe.reference(model))
     assert score.excluded["answer of several tokens"] == len(facts().facts) - score.n > 0
+
+
+def test_a_tie_agrees_with_no_dense_token() -> None:
+    """Whatever the dense model says first, equal logits do not say it."""
+    n = 40
+    dense = {"tokens": np.tile(np.arange(n, dtype=np.int32)[:, None], (1, 2)), "top": np.zeros((n, 3)), "options": np.zeros((n, 2))}
+    found = _compared(dense, torch.full((n, n), -math.log(n)), np.zeros((n, 2)))
+    assert not found["top1_agrees"].any()
+    assert set(found["predicted"]) == {-1}
 
 
 def test_large_vocabularies_are_compared_by_their_top_alone(monkeypatch: pytest.MonkeyPatch) -> None:
