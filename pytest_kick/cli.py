@@ -18,6 +18,7 @@ from pytest_kick import __version__
 from pytest_kick.catalog import catalog, find_model
 from pytest_kick.config import cache_directory
 from pytest_kick.errors import KickError, UsageError
+from pytest_kick.infos import MethodInfo, ProbeInfo
 from pytest_kick.registration import load_plugins
 from pytest_kick.registry import METHODS, PROBES
 from pytest_kick.scaffold import fix_root, write_suite
@@ -27,7 +28,6 @@ from pytest_kick.suite import read_suites
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kick.infos import MethodInfo
     from pytest_kick.spec import ModelSpec
 
 OK, COULD_NOT = 0, 2
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list models, methods, probes or suites")
     listing.add_argument("what", choices=("models", "methods", "probes", "suites"))
     listing.add_argument("--suites", default="suites", metavar="DIR", help="directory of suites (default: suites)")
-    listing.add_argument("--plugin", action="append", default=[], metavar="FILE", help="also list the methods that this file registers")
+    listing.add_argument("--plugin", action="append", default=[], metavar="FILE", help="also list what this file registers")
     fetch = commands.add_parser("fetch", help="fetch and convert a model ahead of time")
     fetch.add_argument("model", help="a name that `kick list models` shows, or of a model that a suite brings")
     fetch.add_argument("--suites", default="suites", metavar="DIR", help="directory of suites (default: suites)")
@@ -76,7 +76,8 @@ def _list(arguments: argparse.Namespace) -> None:
         load_plugins("--plugin", Path.cwd(), arguments.plugin)
         rows = [(i.name, " or ".join([i.level, *i.also]), _described(i)) for i in METHODS]
     elif arguments.what == "probes":
-        rows = [(i.name, ", ".join(i.families), ", ".join(i.metrics), i.summary) for i in PROBES]
+        load_plugins("--plugin", Path.cwd(), arguments.plugin)
+        rows = [(_shown(i), ", ".join(i.families), ", ".join(_metrics(i)), _described(i)) for i in PROBES]
     else:
         directory = Path(arguments.suites)
         if not directory.is_dir():
@@ -86,10 +87,22 @@ def _list(arguments: argparse.Namespace) -> None:
     _print_rows(rows)
 
 
-def _described(info: MethodInfo) -> str:
-    """Return what a method does, and its parameters with their defaults as a suite writes them."""
+def _shown(info: ProbeInfo) -> str:
+    """Return the name of a probe, with what may stand after a colon."""
+    return f"{info.name}:{info.variant.upper()}" if info.variant and not dict(info.params)[info.variant] else info.name
+
+
+def _metrics(info: ProbeInfo) -> tuple[str, ...]:
+    """Return the names of a probe's metrics, its own first, the others of a run besides as `...`."""
+    known = (*info.metrics, *(mean.name for mean in info.means))
+    return (info.metric, *(name for name in known if name != info.metric), *(["..."] if info.open_metrics else []))
+
+
+def _described(info: MethodInfo | ProbeInfo) -> str:
+    """Return what a method or probe does, its parameters with their defaults as a suite writes them, and its data's licence."""
     params = [f"{name}={json.dumps(default)}" for name, default in info.params]
-    return "; ".join([info.summary, *([f"parameters {', '.join(params)}"] if params else [])])
+    licence = [f"data: {info.licence}"] if isinstance(info, ProbeInfo) and info.licence else []
+    return "; ".join([info.summary, *([f"parameters {', '.join(params)}"] if params else []), *licence])
 
 
 def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:

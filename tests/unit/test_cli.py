@@ -25,7 +25,7 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     for what, names in listed.items():
         code, out, err = run(capsys, "list", what)
         assert (code, err) == (0, "")
-        assert [line.split()[0] for line in out.splitlines()] == names
+        assert [line.split()[0].partition(":")[0] for line in out.splitlines()] == names
         assert all(line == line.rstrip() for line in out.splitlines())
 
 
