@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
 from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UnknownNameError, UsageError
-from pytest_kick.extras import lacking
+from pytest_kick.extras import lacking, lacking_of_probes
 from pytest_kick.freshness import foreseen
 from pytest_kick.journal import Journal
 from pytest_kick.newcomers import recordable, with_newcomers
@@ -171,7 +171,7 @@ class Session:
         Raises:
             KickError: it cannot be measured, or its budgets cannot be judged.
         """
-        if reason := lacking(case.compression):
+        if reason := lacking(case.compression) or lacking_of_probes(case.probe_specs):
             return Outcome(case=case, nodeid=nodeid, problem=reason, skipped=True)
         absent = "" if self.settings.updating else absence(self, case)
         if absent and self.settings.missing != "warn":

@@ -8,9 +8,10 @@ import pytest
 
 from pytest_kick.compress import compress_
 from pytest_kick.errors import CompressionError, SuiteError
-from pytest_kick.extras import lacking
+from pytest_kick.extras import lacking, lacking_of_probes
 from pytest_kick.grid import expand
-from pytest_kick.registry import METHODS
+from pytest_kick.probe_spec import ProbeSpec
+from pytest_kick.registry import METHODS, PROBES
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 
@@ -35,6 +36,16 @@ def test_the_line_that_installs_it() -> None:
     assert lacking(CompressionSpec(steps=(rtn, STEP))) == reason + "'pytest-kick[bnb]'"
     METHODS._known["needy"] = replace(METHODS.get("needy", "test"), extra="")
     assert lacking(CompressionSpec(steps=(STEP,))) == reason + "no_such_module"
+
+
+def test_a_probe_may_need_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line names the probe by its id, and the extra; probes that need nothing say nothing."""
+    info = replace(PROBES.get("perplexity", "test"), extra="rouge", needs="no_such_module")
+    monkeypatch.setitem(PROBES._known, "perplexity", info)
+    asked = (ProbeSpec(name="facts"), ProbeSpec(name="perplexity", params=(("windows", 3),)))
+    assert lacking_of_probes(asked[:1]) == ""
+    expected = "perplexity--windows-3: extra: got no module 'no_such_module', expected it for perplexity. pip install 'pytest-kick[rouge]'"
+    assert lacking_of_probes(asked) == expected
 
 
 def test_compressing_without_it_is_refused() -> None:
