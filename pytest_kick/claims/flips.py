@@ -1,0 +1,125 @@
+"""C13 and C14: answers that change while the score does not, and where they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kick import stats
+from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED
+from pytest_kick.errors import KickError
+from pytest_kick.stats import Interval, PairedCounts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Flags = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+
+CHANCE = 0.5
+"""AUC of a margin that says nothing of which answers change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipsBeyondScore:
+    """Hold what one cell shows about C13.
+
+    Attributes:
+        word: `holds`, `does not hold`, `undecided`, or `not applicable` where the score is shown to have changed.
+        drop: dense score less that of the cell.
+        drop_interval: Tango's.
+        flips: share of examples right in one and wrong in the other.
+        flips_interval: Clopper-Pearson.
+    """
+
+    word: str
+    drop: float
+    drop_interval: Interval
+    flips: float
+    flips_interval: Interval
+
+
+def flips_beyond_score(dense: Flags, now: Flags, noise: float, confidence: float = 0.95) -> FlipsBeyondScore:
+    """Decide C13 on one cell: where the interval of the drop contains 0, more answers flip than between two dense runs.
+
+    Args:
+        dense: `(n,)` whether the dense model is right.
+        now: `(n,)` whether the cell is.
+        noise: share of flips between two dense runs, in [0, 1).
+        confidence: of each bound, in (0.5, 1).
+
+    Raises:
+        KickError: the outcomes are not of one length.
+    """
+    pairs = PairedCounts.from_outcomes(dense, now)
+    drop, flips = stats.drop_interval(pairs, confidence), stats.flips_interval(pairs, confidence)
+    if not drop.low <= 0.0 <= drop.high:
+        word = NOT_APPLICABLE
+    else:
+        word = HOLDS if flips.low > noise else DOES_NOT_HOLD if flips.high <= noise else UNDECIDED
+    return FlipsBeyondScore(
+        word=word,
+        drop=(pairs.lost - pairs.gained) / pairs.n,
+        drop_interval=drop,
+        flips=(pairs.lost + pairs.gained) / pairs.n,
+        flips_interval=flips,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginOfFlips:
+    """Hold what one cell shows about C14.
+
+    Attributes:
+        word: `holds` where the lower bound lies above 0.5, `does not hold` where the upper one lies at or below it, `undecided`, or
+            `not applicable` where no answer flipped, or all did.
+        auc: how often an answer that flipped has a smaller dense margin than one that did not, ties counted half; None likewise.
+        interval: of it, by bootstrap within the flipped and the other answers; None likewise.
+    """
+
+    word: str
+    auc: float | None
+    interval: Interval | None
+
+
+def margin_of_flips(dense_margin: Floats, flipped: Flags, confidence: float = 0.95, n_resamples: int = 2000) -> MarginOfFlips:
+    """Decide C14 on one cell: flips concentrate where the dense margin is small, on either side of 0.
+
+    Args:
+        dense_margin: `(n,)` of the dense model, nats.
+        flipped: `(n,)` whether the answer flipped.
+        confidence: of each bound, in (0.5, 1).
+        n_resamples: of the bootstrap.
+
+    Raises:
+        KickError: the arrays are not of one length, or a margin is not finite.
+    """
+    size = np.abs(np.asarray(dense_margin, np.float64))
+    if size.shape != np.shape(flipped) or not np.isfinite(size).all():
+        shapes = f"shape {size.shape} for {np.shape(flipped)} flips"
+        msg = f"claims: dense_margin: got {shapes}, or NaN, expected finite numbers of one length. Measure again."
+        raise KickError(msg)
+    if flipped.all() or not flipped.any():
+        return MarginOfFlips(word=NOT_APPLICABLE, auc=None, interval=None)
+    _, place = np.unique(size, return_inverse=True)
+
+    def auc(weights: Floats) -> Floats:
+        return _auc(weights, place, flipped)
+
+    estimate = float(auc(np.ones((1, len(size))))[0])
+    found = stats.bootstrap_interval(auc, len(size), groups=flipped, confidence=confidence, n_resamples=n_resamples)
+    interval = Interval(low=min(found.low, estimate), high=max(found.high, estimate))
+    word = HOLDS if interval.low > CHANCE else DOES_NOT_HOLD if interval.high <= CHANCE else UNDECIDED
+    return MarginOfFlips(word=word, auc=estimate, interval=interval)
+
+
+def _auc(weights: Floats, place: NDArray[np.intp], flipped: Flags) -> Floats:
+    """Return `(B,)` the share of pairs of a flipped and another answer, `(B, n)` weights, where the flipped one has the smaller place."""
+    order = np.argsort(place, kind="stable")
+    begins = np.flatnonzero(np.diff(place[order], prepend=-1))
+    there, others = (np.add.reduceat((weights * mark)[:, order], begins, axis=1) for mark in (flipped, ~flipped))
+    behind = others.sum(1, keepdims=True) - np.cumsum(others, axis=1)
+    pairs = (there * (behind + others / 2)).sum(1)
+    return np.asarray(pairs / (there.sum(1) * others.sum(1)), np.float64)

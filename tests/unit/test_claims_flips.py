@@ -1,0 +1,66 @@
+"""C13 and C14 on made-up outcomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED
+from pytest_kick.claims.flips import flips_beyond_score, margin_of_flips
+from pytest_kick.errors import KickError
+
+
+def outcomes(lost: int, gained: int, n: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """Return dense outcomes, half right, and others with so many lost and gained."""
+    dense = np.arange(n) < n // 2
+    now = dense.copy()
+    now[:lost] = False
+    now[n - gained :] = True if gained else now[n - gained :]
+    return dense, now
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "word"),
+    [(50, 45, HOLDS), (0, 0, DOES_NOT_HOLD), (4, 3, UNDECIDED), (90, 20, NOT_APPLICABLE), (20, 90, NOT_APPLICABLE)],
+)
+def test_flips_count_where_the_score_stands_still(lost: int, gained: int, word: str) -> None:
+    """More flips than the noise of 0.5% are shown, are shown not to be there, or neither; a changed score says nothing."""
+    found = flips_beyond_score(*outcomes(lost, gained), noise=0.005)
+    assert found.word == word
+    assert found.drop == pytest.approx((lost - gained) / 1000)
+    assert found.flips == pytest.approx((lost + gained) / 1000)
+    assert found.flips_interval.low <= found.flips <= found.flips_interval.high
+
+
+@given(margins=st.lists(st.integers(-4, 4), min_size=2, max_size=30), seed=st.integers(0, 99))
+def test_the_auc_counts_pairs(margins: list[int], seed: int) -> None:
+    """It is the share of pairs whose flipped answer has the smaller margin, by size, ties counted half."""
+    flipped = np.random.default_rng(seed).random(len(margins)) < 0.5
+    found = margin_of_flips(np.asarray(margins, float), flipped, n_resamples=20)
+    if flipped.all() or not flipped.any():
+        assert (found.word, found.auc, found.interval) == (NOT_APPLICABLE, None, None)
+        return
+    pairs = [(abs(a), abs(b)) for a, f in zip(margins, flipped, strict=True) if f for b, g in zip(margins, flipped, strict=True) if not g]
+    assert found.auc == pytest.approx(np.mean([a < b or (a == b) / 2 for a, b in pairs]))
+    assert found.interval is not None
+    assert 0 <= found.interval.low <= found.auc <= found.interval.high <= 1
+
+
+def test_flips_at_small_margins_are_seen() -> None:
+    """A model that flips where dense is unsure holds, one that flips anywhere is undecided, one that flips the sure ones does not hold."""
+    rng = np.random.default_rng(0)
+    margin = rng.normal(0, 3, 800)
+    unsure = rng.random(800) < np.exp(-np.abs(margin))
+    assert margin_of_flips(margin, unsure).word == HOLDS
+    assert margin_of_flips(margin, rng.random(800) < 0.2).word == UNDECIDED
+    assert margin_of_flips(margin, np.abs(margin) > 3).word == DOES_NOT_HOLD
+
+
+def test_margins_have_to_be_numbers_of_the_same_answers() -> None:
+    """Anything else would be compared with the wrong answers."""
+    with pytest.raises(KickError, match="dense_margin"):
+        margin_of_flips(np.zeros(3), np.ones(4, np.bool_))
+    with pytest.raises(KickError, match="dense_margin"):
+        margin_of_flips(np.asarray([0.0, np.nan]), np.asarray([True, False]))
