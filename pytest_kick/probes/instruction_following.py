@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 GRAM = 4
 LOOPING = 0.5
 """Share of distinct 4-grams below which an answer goes round in a circle."""
+MOST_MISSING = 0.2
+"""Share of conversations that may be left out because the judge gave no number."""
 UNREAD = "the judge gave no rating that can be read"
 
 
@@ -107,6 +109,7 @@ class InstructionFollowing:
         """
         places = self._sample(limit, seed)
         asked = [self._questions[place] for place in places]
+        trivial = self._trivial(asked)  # first: a judge that cannot be asked costs no generation
         talk = converse(model, asked, self._new_tokens, batch_size, progress)
         arrays = _shapes(model, asked, talk)
         turns = self._judge.scores(asked, talk.answers) if self._judge else []
@@ -121,7 +124,7 @@ class InstructionFollowing:
             hashes=[self._hashes[place] for place in places[kept]],
             arrays={name: values[kept] for name, values in arrays.items()},
             floors=self._floors(),
-            trivial=self._trivial(asked),
+            trivial=trivial,
             excluded={} if kept.all() else {UNREAD: int((~kept).sum())},
             settings=self._settings(talk),
             work=talk.work | _counted(turns, wins),
@@ -146,14 +149,19 @@ class InstructionFollowing:
         return self._judge.wins(asked, talk.answers, [tuple(map(str, row)) for row in others])
 
     def _read(self, turns: Judgements, wins: Judgements, n: int) -> NDArray[np.bool_]:
-        """Return `(n,)` whether every number of a conversation could be read; all where nobody judges."""
+        """Return `(n,)` whether every number of a conversation could be read; all where nobody judges.
+
+        Raises:
+            ProbeError: so many could not that those left are no sample: a judge says nothing of the answers that are odd.
+        """
         if self._judge is None:
             return np.ones(n, np.bool_)
         wins = wins or [()] * n
         kept = np.asarray([all(j.score is not None for j in (*both, *won)) for both, won in zip(turns, wins, strict=True)], np.bool_)
-        if not kept.any():
+        missing = int((~kept).sum())
+        if missing > max(1.0, MOST_MISSING * n):
             where = f"probe {self._spec.id}: judge {self._judge.judge.model!r}"
-            msg = f"{where}: got no rating for any of {n} questions, expected numbers in double brackets. Take another judge."
+            msg = f"{where}: got no rating for {missing} of {n} questions, expected numbers in double brackets. Take another judge."
             raise ProbeError(msg)
         return kept
 

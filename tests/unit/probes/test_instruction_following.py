@@ -156,9 +156,23 @@ def test_what_the_judge_does_not_rate_is_missing_and_counted(tmp_path: Path) -> 
     assert "<b>" not in json.dumps(score.plain())
 
 
-def test_a_judge_that_never_rates_is_an_error(tmp_path: Path) -> None:
-    """No mean over nothing."""
-    with JudgeServer(lambda _, __: said("no")) as server, pytest.raises(ProbeError, match=r"judge 'made-up': got no rating .* 6 questions"):
+@pytest.mark.parametrize("silent", [2, 6])
+def test_a_judge_that_leaves_out_many_is_an_error(silent: int, tmp_path: Path) -> None:
+    """What is left would be a choice of the judge's, not a sample; nothing left would be no mean at all."""
+
+    def reply(body: dict[str, Any], n: int) -> Reply:
+        odd = any(question.turns[1] in texts_of(body) for question in QUESTIONS[:silent])
+        return said("no") if odd else by_turn(body, n)
+
+    expected = rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers in double brackets\. Take another judge\."
+    with JudgeServer(reply) as server, pytest.raises(ProbeError, match=expected):
+        probe(judge_at(server, tmp_path)).run(talkative())
+
+
+def test_a_judge_that_cannot_be_asked_costs_no_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong key shows before the model has spent hours on its answers."""
+    monkeypatch.setattr("pytest_kick.probes.instruction_following.converse", lambda *_: pytest.fail("the model was asked"))
+    with JudgeServer(lambda _, __: Reply(status=401)) as server, pytest.raises(ProbeError, match="HTTP 401"):
         probe(judge_at(server, tmp_path)).run(talkative())
 
 
