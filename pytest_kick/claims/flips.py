@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHANCE = 0.5
 """AUC of a margin that says nothing of which answers change."""
+FEWEST = 10
+"""Answers that flipped, and that did not, from which anything is said: the bootstrap cannot see what did not happen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class MarginOfFlips:
 
     Attributes:
         word: `holds` where the lower bound lies above 0.5, `does not hold` where the upper one lies at or below it, `undecided`, or
-            `not applicable` where no answer flipped, or all did.
+            `not applicable` where no answer flipped, or all did; `undecided` too where fewer than 10 did, or did not.
         auc: how often an answer that flipped has a smaller dense margin than one that did not, ties counted half; None likewise.
         interval: of it, by bootstrap within the flipped and the other answers; None likewise.
     """
@@ -112,6 +114,7 @@ def margin_of_flips(dense_margin: Floats, flipped: Flags, confidence: float = 0.
     found = stats.bootstrap_interval(auc, len(size), groups=flipped, confidence=confidence, n_resamples=n_resamples)
     interval = Interval(low=min(found.low, estimate), high=max(found.high, estimate))
     word = HOLDS if interval.low > CHANCE else DOES_NOT_HOLD if interval.high <= CHANCE else UNDECIDED
+    word = word if min(flipped.sum(), (~flipped).sum()) >= FEWEST else UNDECIDED
     return MarginOfFlips(word=word, auc=estimate, interval=interval)
 
 

@@ -58,6 +58,12 @@ def test_flips_at_small_margins_are_seen() -> None:
     assert margin_of_flips(margin, np.abs(margin) > 3).word == DOES_NOT_HOLD
 
 
+@pytest.mark.parametrize(("flips", "word"), [(1, UNDECIDED), (9, UNDECIDED), (10, HOLDS), (191, UNDECIDED)])
+def test_a_few_flips_decide_nothing(flips: int, word: str) -> None:
+    """However small their margins: resamples of one flip are that flip again. So it is where almost all flipped."""
+    assert margin_of_flips(np.arange(200.0), np.arange(200) < flips).word == word
+
+
 def test_margins_have_to_be_numbers_of_the_same_answers() -> None:
     """Anything else would be compared with the wrong answers."""
     with pytest.raises(KickError, match="dense_margin"):
