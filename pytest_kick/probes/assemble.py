@@ -88,21 +88,17 @@ def assembled(  # noqa: PLR0913 - the fields of a score
     if not len(ids):
         msg = f"probe {spec.id}: examples: got none that can be asked ({dict(excluded or {})}), expected one. Raise the limit."
         raise ProbeError(msg)
-    for name, values in arrays.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            msg = f"probe {spec.id}: {name}: got NaN or an infinite number, expected finite ones. The compression or the dtype broke it."
-            raise ProbeError(msg)
-    wanted = info.means if means is None else means
-    kept = {name for mean in wanted for name in (mean.array or mean.name, mean.weights)}
-    arrays = {name: values.astype(np.float64) if name in kept and values.dtype.kind == "f" else values for name, values in arrays.items()}
-    examples = Examples(ids=np.asarray(ids), groups=np.asarray(groups), hashes=np.asarray(hashes, np.uint32), arrays=dict(arrays))
-    found = tuple(mean for mean in wanted if (mean.array or mean.name) in arrays)
+    _check_finite(spec.id, arrays)
+    wanted = [mean for mean in (info.means if means is None else means) if (mean.array or mean.name) in arrays]
+    examples = Examples(
+        ids=np.asarray(ids), groups=np.asarray(groups), hashes=np.asarray(hashes, np.uint32), arrays=_stored(arrays, wanted)
+    )
     metrics = {name: float(np.mean(values)) for name, values in arrays.items() if values.dtype == np.bool_}
     return ProbeScore(
         probe=spec.id,
         version=version,
         metric=metric or info.metric,
-        metrics=metrics | {mean.name: value_of(mean, examples) for mean in found},
+        metrics=metrics | {mean.name: value_of(mean, examples) for mean in wanted},
         floors=dict(floors),
         trivial=dict(trivial or {}),
         n=len(examples),
@@ -110,5 +106,18 @@ def assembled(  # noqa: PLR0913 - the fields of a score
         examples=examples,
         settings={**dict(settings or {}), **{f"param_{key}": value for key, value in spec.params}},
         work=dict(work or {}),
-        means=found,
+        means=tuple(wanted),
     )
+
+
+def _stored(arrays: Mapping[str, Array], means: Sequence[MeanInfo]) -> dict[str, Array]:
+    """Return arrays with the numbers and weights of means in float64."""
+    kept = {name for mean in means for name in (mean.array or mean.name, mean.weights)}
+    return {name: values.astype(np.float64) if name in kept and values.dtype.kind == "f" else values for name, values in arrays.items()}
+
+
+def _check_finite(probe: str, arrays: Mapping[str, Array]) -> None:
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            msg = f"probe {probe}: {name}: got NaN or an infinite number, expected finite ones. The compression or the dtype broke it."
+            raise ProbeError(msg)
