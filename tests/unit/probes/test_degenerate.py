@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_kick.facts import FactSet
     from pytest_kick.models.loaded import LoadedModel
 
-FAMILIES = {"decoder": decoder, "encoder-decoder": span_model, "encoder": encoder}
+FAMILIES: dict[str, Callable[[], LoadedModel]] = {"decoder": decoder, "encoder-decoder": span_model, "encoder": encoder}
 LETTERS = ("red", "blue", "ka", "lo")
 LAST = {"city": "[X] is the city of [Y].", "colour": "the colour of [X] is [Y]!"}
 LICENCE = {"licence": "cc-by-nc"}
