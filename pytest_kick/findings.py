@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pytest_kick.baseline import check_fresh
 from pytest_kick.claims import Cell, cell_from
+from pytest_kick.claims.asked import PROBES
+from pytest_kick.claims.probed import Probed, probed_from
 from pytest_kick.errors import BaselineError
 from pytest_kick.result import Measurement
 from pytest_kick.spec import CompressionSpec
@@ -37,6 +39,21 @@ def claim_cells(session: Session) -> list[Cell]:
         cells.append(cell)
     cells += _dense(session, needed, {(cell.model, cell.dtype) for cell in cells if cell and not cell.compression.steps})
     return [cell for cell in cells if cell]
+
+
+def asked_scores(session: Session) -> dict[str, list[Probed]]:
+    """Return the scores that claims about other probes look at, by the probe's name; a first look gives way to the run it confirmed."""
+    found: dict[str, list[Probed]] = {probe: [] for probe in PROBES}
+    for outcome in session.finished():
+        if outcome["measurement"] is None or outcome["problem"]:
+            continue
+        case = session.by_id[outcome["id"]]
+        measured: Measurement | Baseline = Measurement.from_json(outcome["measurement"])
+        if outcome["first_look"]:
+            measured = session.store.read(case.shelf, measured.dtype, case.cell)
+        for probe, scores in found.items():
+            scores.extend(probed_from(case.shelf, case.model.family, case.compression, measured, probe))
+    return found
 
 
 def _dense(session: Session, needed: dict[tuple[str, str], tuple[str, Measurement]], have: set[tuple[str, str]]) -> Iterator[Cell | None]:

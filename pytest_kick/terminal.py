@@ -16,7 +16,7 @@ import pytest
 from pytest_kick import __version__
 from pytest_kick.counting import accepted_lines, accepted_note, told, unasked_lines, unjudged_lines, word_of
 from pytest_kick.errors import KickError
-from pytest_kick.findings import claim_cells
+from pytest_kick.findings import asked_scores, claim_cells
 from pytest_kick.instruments import environment
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import record_lines
@@ -258,8 +258,11 @@ class Terminal:
         if not about & {self.session.by_id[name].suite for name in self.session.outcomes}:
             return []
         from pytest_kick.claims import decide, lines  # noqa: PLC0415 - needs scipy
+        from pytest_kick.claims.asked import decide_asked  # noqa: PLC0415 - likewise
 
-        findings = decide(claim_cells(self.session), self.session.settings.confidence)
+        confidence = self.session.settings.confidence
+        found = (*decide(claim_cells(self.session), confidence), *decide_asked(asked_scores(self.session), confidence))
+        findings = sorted(found, key=lambda finding: int(finding.claim[1:]))
         return ["", "claims of the study, as this run decides them (docs/findings.md):", *lines(findings, width)] if findings else []
 
     def _orphans(self) -> list[str]:

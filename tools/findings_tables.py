@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from pytest_kick.baseline import BaselineStore
 from pytest_kick.claims import Cell, Finding, cell_from, decide
+from pytest_kick.claims.asked import PROBES, decide_asked
 from pytest_kick.claims.finding import STATEMENTS
+from pytest_kick.claims.probed import Probed, probed_from
 from pytest_kick.claims.ruling import FLOAT32
 from pytest_kick.spec import DTYPES, CompressionSpec
 from pytest_kick.suite import read_suites
@@ -43,9 +45,30 @@ def stored_cells(dtype: str) -> list[Cell | None]:
     return list(cells.values())
 
 
+def stored_scores(dtype: str) -> dict[str, list[Probed]]:
+    """Return every recorded score that claims about other probes look at."""
+    store = BaselineStore(ROOT / "baselines")
+    seen = set()
+    found: dict[str, list[Probed]] = {probe: [] for probe in PROBES}
+    for case in (case for suite in read_suites(ROOT / "suites") for case in suite.cases):
+        runs_in = "float32" if case.compression.float32_only else case.dtype or dtype
+        for compression in (case.compression, CompressionSpec()):
+            key = (case.shelf, runs_in, compression.id)
+            if key in seen or not store.has(*key):
+                continue
+            seen.add(key)
+            measured = store.read(*key)
+            for probe, scores in found.items():
+                scores.extend(probed_from(case.shelf, case.model.family, compression, measured, probe))
+    return found
+
+
 def found_in(dtype: str) -> list[Finding]:
     """Return the findings by claim: those about eight bits in float32, the others in `dtype`."""
-    by_dtype = {name: decide([cell for cell in stored_cells(name) if cell]) for name in dict.fromkeys((dtype, FLOAT32))}
+    by_dtype = {
+        name: [*decide([cell for cell in stored_cells(name) if cell]), *decide_asked(stored_scores(name))]
+        for name in dict.fromkeys((dtype, FLOAT32))
+    }
     return [f for claim in STATEMENTS for f in by_dtype[FLOAT32 if claim in IN_FLOAT32 else dtype] if f.claim == claim]
 
 
