@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the library makes of data files inside the test's own folder, and its reports short."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.chdir(tmp_path)  # lm-eval itself looks for data files there
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda _: None)  # it asks other programs about the machine
     monkeypatch.setattr("lm_eval.evaluator.get_git_commit_hash", lambda: None)
 
