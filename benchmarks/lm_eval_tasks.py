@@ -1,8 +1,8 @@
 """Time lm-eval's tasks on its own Hugging Face model and on ours: same model in memory, tasks, `simple_evaluate`, threads and dtype.
 
 Tasks are YAML files over local JSONL, with the prompts of lm-eval's own mmlu (5 shots), arc_easy, piqa and boolq, made from a
-directory laid out as for `--kick-data`. Both arms run alternately in one process; the time is that of the model's answers,
-encoding included, and of the whole `simple_evaluate`. The choices and log-likelihoods of both are compared too.
+directory laid out as for `--kick-data`. Both arms run alternately in one process; the time is the CPU time of the model's answers,
+encoding included, and the wall time of the whole `simple_evaluate`. The choices and log-likelihoods of both are compared too.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def make_tasks(data: Path, folder: Path, scale: float) -> dict[str, list[str]]:
 
 
 class Timed:
-    """Count the seconds that a model answers."""
+    """Count the seconds that a model answers, those of this process's own CPU time: other processes may share the machine."""
 
     def __init__(self, lm: Any) -> None:  # noqa: ANN401 - lm-eval ships no types
         """Take a model."""
@@ -105,11 +105,11 @@ class Timed:
         lm.loglikelihood = self._answer
 
     def _answer(self, requests: list[Any], **options: Any) -> Any:  # noqa: ANN401
-        begin = time.perf_counter()
+        begin = time.process_time()
         try:
             return self._asked(requests, **options)
         finally:
-            self.seconds += time.perf_counter() - begin
+            self.seconds += time.process_time() - begin
 
 
 def run(lm: Any, tasks: list[str]) -> tuple[float, float, dict[str, list[dict[str, Any]]]]:  # noqa: ANN401
