@@ -213,7 +213,7 @@ def _pairings(margin: np.ndarray, lost: list[int], never: list[int]) -> list[tup
 
 
 def test_c18_is_not_asked_of_models_that_lose_nothing_or_cannot_use_exemplars() -> None:
-    """No loss, a dead model, and a dense model at the floor with exemplars are not applicable, each for its reason; dense cells are none."""
+    """No loss, a dead model, and a dense model at the floor with exemplars are not applicable; a dense cell is no cell to decide on."""
     learner = Learner()
     whole = displaced([learner.cell(lost=0.0, back=0.0)])
     dead = displaced([learner.cell(lost=1.0, back=0.05, by_chance=0.05)])
