@@ -98,14 +98,17 @@ class LamaProbe:
             floors=floors,
             trivial=trivial,
             excluded={**self._clozes.dropped, **blanks.excluded},
-            settings={
-                "answer": {"mask": "at the mask", "sentinel": "at the sentinel"}.get(blanks.convention, "next token"),
-                "ranked": "common vocabulary" if self._words else "whole vocabulary",
-                "prompt": blanks.convention,
-            },
+            settings=self._settings(blanks),
             work={"tokens": float(ranker.tokens), "passes": float(ranker.passes), "ranked_words": float(among)},
         )
         return with_types(score, self._clozes.types)
+
+    def _settings(self, blanks: Blanks) -> dict[str, str]:
+        return {
+            "answer": {"mask": "at the mask", "sentinel": "at the sentinel"}.get(blanks.convention, "next token"),
+            "ranked": "common vocabulary" if self._words else "whole vocabulary",
+            "prompt": blanks.convention,
+        }
 
     def _prepare(self, model: LoadedModel) -> Blanks:
         if self._compat and model.family != "encoder":
