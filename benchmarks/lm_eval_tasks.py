@@ -74,9 +74,9 @@ def make_tasks(data: Path, folder: Path, scale: float) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"mmlu": []}
     for subject in SUBJECTS:
         said = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
-        rows = {split: mmlu_rows(data / "mmlu" / split / f"{subject}_{split}.csv") for split in ("dev", "test")}
+        asked = {split: mmlu_rows(data / "mmlu" / split / f"{subject}_{split}.csv") for split in ("dev", "test")}
         config = mmlu | {"task": f"mmlu_{subject}", "description": said}
-        found["mmlu"].append(write(folder, config, dev=rows["dev"], test=rows["test"][: size["mmlu"]]))
+        found["mmlu"].append(write(folder, config, dev=asked["dev"], test=asked["test"][: size["mmlu"]]))
     question = {
         "doc_to_text": "Question: {{question}}\nAnswer:",
         "doc_to_target": "label",

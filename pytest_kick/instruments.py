@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PACKAGES = ("torch", "transformers", "torchao", "numpy", "tokenizers")
+PACKAGES = ("torch", "transformers", "torchao", "numpy", "tokenizers", "lm_eval")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "bf16", "i8mm")
 
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")

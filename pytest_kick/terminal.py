@@ -21,7 +21,8 @@ from pytest_kick.instruments import environment
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import record_lines
 from pytest_kick.registry import METHODS
-from pytest_kick.report import beside_lines, cell_entry, rows_from, run_document, summary_line, table_lines, write_json
+from pytest_kick.report import beside_lines, cell_entry, rows_from, run_document, summary_line, table_lines, worth_a_row, write_json
+from pytest_kick.report.numbers import count
 from pytest_kick.selection import select, shadowed_budgets, takes
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class Terminal:
             rows += rows_from(
                 case.model.name, case.cell, measurement=outcome["measurement"], verdict=outcome["verdict"], error=error, word=word
             )
+        whole, rows = len(rows), rows if self.config.get_verbosity() > 0 else worth_a_row(rows)
         paint = None
         if reporter._tw.hasmarkup and "NO_COLOR" not in os.environ:  # noqa: SLF001
 
@@ -236,6 +238,10 @@ class Terminal:
         reporter.section("kick")
         for line in table_lines(rows, width=width, paint=paint):
             reporter.write_line(line)
+        if len(rows) < whole:
+            reporter.write_line(
+                f"{count(whole - len(rows))} more rows with -v: further probes, as in their stored runs and without a budget"
+            )
         try:
             beside = beside_lines(self._comparisons, self.session.settings.confidence, width)
             lines = [*beside, *self._claims(width), *self._orphans()]

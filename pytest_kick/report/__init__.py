@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_kick.report.beside import beside_lines
 from pytest_kick.report.failure import failure_lines
 from pytest_kick.report.json_report import cell_entry, run_document, write_json
-from pytest_kick.report.rows import Row, outcome_of, rows_from, summary_line
+from pytest_kick.report.rows import Row, outcome_of, rows_from, summary_line, worth_a_row
 from pytest_kick.report.table import table_lines
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "run_document",
     "summary_line",
     "table_lines",
+    "worth_a_row",
     "write_json",
 ]

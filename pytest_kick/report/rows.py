@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.report.numbers import count, flow
-from pytest_kick.verdict import FORGOT, INCONCLUSIVE, REGRESSED, RETAINED
+from pytest_kick.verdict import CHANGED, FORGOT, INCONCLUSIVE, REGRESSED, RETAINED, UNCHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,6 +102,20 @@ def rows_from(
         seconds_evaluate=phases.get("evaluate", 0.0),
     )
     return tuple(_measured(timed, score, verdict or {}) for score in measurement["scores"])
+
+
+def worth_a_row(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that a reader of many cells needs: of each cell its first probe, and others about which there is something to say.
+
+    Nothing is to be said of a further probe that no budget judges and that scores as its stored run does.
+    """
+    kept, cells = [], set()
+    for row in rows:
+        cell = (row.model, row.dtype, row.method, row.scope, row.level)
+        if row.error or cell not in cells or row.word not in {UNCHANGED, CHANGED}:
+            kept.append(row)
+        cells.add(cell)
+    return kept
 
 
 def cell_parts(cell: str) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_kick.report import Row, rows_from, table_lines
+from pytest_kick.report import Row, rows_from, table_lines, worth_a_row
 from pytest_kick.report.brief import cut_in_the_middle
 
 ROW = Row(
@@ -206,3 +206,12 @@ def test_a_mean_says_what_stands_in_the_column_retention() -> None:
     assert any("perplexity bits_per_byte" in line for line in lines)
     assert lines[-1] == "retention: of a loss its ratio to dense"
     assert not any(line.startswith("retention:") for line in table_lines([DENSE, ROW], width=200))
+
+
+def test_further_probes_have_a_row_where_there_is_something_to_say() -> None:
+    """Of each cell the first probe has a row, errors have one, and others that a budget judges or that changed for good or ill."""
+    quiet = [replace(ROW, probe=name, word=word) for name, word in (("perplexity", "UNCHANGED"), ("divergence", "CHANGED"))]
+    loud = [replace(ROW, probe=name, word=word) for name, word in (("a", "RETAINED"), ("b", "REGRESSED"), ("c", "IMPROVED"), ("d", "NEW"))]
+    first = replace(ROW, word="UNCHANGED")
+    other = replace(first, level="s0.9")
+    assert worth_a_row([first, *quiet, *loud, other, ERROR]) == [first, *loud, other, ERROR]
