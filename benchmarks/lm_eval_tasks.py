@@ -69,7 +69,7 @@ def write(folder: Path, config: dict[str, Any], **splits: list[dict[str, Any]]) 
 def make_tasks(data: Path, folder: Path, scale: float) -> dict[str, list[str]]:
     """Return the paths of the YAML files of each benchmark."""
     size = {name: max(4, round(n * scale)) for name, n in SIZES.items()}
-    mmlu = {"doc_to_text": MMLU_TEXT, "doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "answer", "metric_list": ACC}
+    mmlu: dict[str, Any] = {"doc_to_text": MMLU_TEXT, "doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "answer", "metric_list": ACC}
     mmlu |= {"fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"}, "num_fewshot": 5}
     found: dict[str, list[str]] = {"mmlu": []}
     for subject in SUBJECTS:
