@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_kick.baseline.fingerprint import Difference, differences
+from pytest_kick.budget import base_name
 from pytest_kick.errors import BaselineError, KickError, StaleBaselineError
+from pytest_kick.registry import PROBES
 from pytest_kick.result import PROBE_FIELDS, CompressionReport, Measurement, ProbeScore, StepReport, Timing
 
 if TYPE_CHECKING:
@@ -158,9 +160,8 @@ def check_fresh(baseline: Baseline, measurement: Measurement, *, sampled: bool =
     )
     found += differences(stored, now)
     shown = [str(difference) for difference in found]
-    if sampled:
-        compared = [score for score in measurement.scores if score.probe in baseline.examples]
-        shown += [change for score in compared if (change := _changed_example(baseline, score))]
+    compared = [score for score in measurement.scores if score.probe in baseline.examples and (sampled or _judged(score.probe))]
+    shown += [change for score in compared if (change := _changed_example(baseline, score))]
     if shown:
         more = f"; {len(shown) - _SHOWN_DIFFERENCES} more" if len(shown) > _SHOWN_DIFFERENCES else ""
         what = "; ".join(shown[:_SHOWN_DIFFERENCES]) + more
@@ -176,9 +177,15 @@ def _not_compared(baseline: Baseline, measurement: Measurement, *, sampled: bool
     stored run is the dense one.
     """
     skipped = {f"{probe}.{part}" for probe in set(measurement.probes) ^ baseline.examples.keys() for part in PROBE_FIELDS}
-    if sampled:
-        skipped |= {f"{probe}.examples" for probe in measurement.probes}
+    loose = {probe for probe in measurement.probes if sampled or _judged(probe)}
+    skipped |= {f"{probe}.examples" for probe in loose}
     return skipped | ({"compression", "calibration", "checkpoint"} if baseline.cell != measurement.cell else set())
+
+
+def _judged(probe: str) -> bool:
+    """Return whether a judge scores a probe: then examples may be missing, those whose rating could not be read."""
+    info = PROBES.find(str(base_name(probe)))
+    return info is not None and info.judge
 
 
 def with_stored(measurement: Measurement, baseline: Baseline) -> Measurement:
@@ -206,6 +213,9 @@ def with_stored(measurement: Measurement, baseline: Baseline) -> Measurement:
 
 def _changed_example(baseline: Baseline, score: ProbeScore) -> str:
     """Return what is wrong with the sample of one probe, or nothing."""
+    known = baseline.examples[score.probe].ids
+    if _judged(score.probe):
+        score = replace(score, examples=score.examples.take(np.flatnonzero(np.isin(score.examples.ids, known))))
     try:
         stored = baseline.examples[score.probe].subset(score.examples.ids)
     except KickError:

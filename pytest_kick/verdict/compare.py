@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_kick import stats
+from pytest_kick.budget import base_name
+from pytest_kick.registry import PROBES
 from pytest_kick.verdict.records import GroupLoss, LostExample
 
 if TYPE_CHECKING:
@@ -18,6 +21,20 @@ if TYPE_CHECKING:
 _N_GROUPS = 3
 _N_EXAMPLES = 3
 _HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def in_both(score: ProbeScore, reference: Examples) -> tuple[ProbeScore, Examples]:
+    """Return a score and the same examples of another run, in one order.
+
+    Where a judge scores, an answer whose rating could not be read is missing in that run: what both runs have is compared.
+
+    Raises:
+        KickError: the other run lacks an example though no judge is asked, or the two share none.
+    """
+    known = np.isin(score.examples.ids, reference.ids)
+    if known.any() and not known.all() and PROBES.get(str(base_name(score.probe)), "verdict").judge:
+        score = replace(score, examples=score.examples.take(np.flatnonzero(known)))
+    return score, reference.subset(score.examples.ids)
 
 
 def outcome_metrics(score: ProbeScore, reference: Examples) -> list[str]:

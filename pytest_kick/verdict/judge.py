@@ -15,7 +15,7 @@ import numpy as np
 
 from pytest_kick import stats
 from pytest_kick.verdict.budgets import check_budget, check_knows
-from pytest_kick.verdict.compare import changed_answers, lossless, outcome_metrics, paired, worst_groups
+from pytest_kick.verdict.compare import changed_answers, in_both, lossless, outcome_metrics, paired, worst_groups
 from pytest_kick.verdict.means import NOISE, Resampled, check_mean_known, mean_regression, mean_retention
 from pytest_kick.verdict.records import (
     CHANGED,
@@ -79,8 +79,10 @@ def judge(
     regressions: list[Regression] = []
     for score in measurement.scores:
         if dense is not None and measurement.cell != "dense" and score.probe in dense:
-            found |= _retentions(score, dense[score.probe].subset(score.examples.ids), judged, confidence)
-        reference = stored[score.probe].subset(score.examples.ids) if stored and score.probe in stored else None
+            found |= _retentions(*in_both(score, dense[score.probe]), judged, confidence)
+        reference = None
+        if stored and score.probe in stored:
+            score, reference = in_both(score, stored[score.probe])  # noqa: PLW2901 - what both have is what is compared
         whole = reference is not None and len((stored or {})[score.probe]) == len(reference)
         for metric in sorted(metric for probe, metric in judged if probe == score.probe):
             noise = _noise(measurement.dtype, score, metric, noise_floors or {})

@@ -427,6 +427,20 @@ def test_a_probe_left_out_takes_no_other_with_it(tmp_path: Path) -> None:
     assert "compression.version: 1 -> 2." in stale(store, changed)
 
 
+def test_what_a_judge_did_not_rate_is_no_change(tmp_path: Path) -> None:
+    """Where a judge scores, an example may be missing on either side; one that changed is found all the same."""
+    store, whole = BaselineStore(tmp_path), make_examples(RIGHT)
+    store.write(make_measurement(scores=(make_score(whole.take(np.arange(3, 38)), probe="instruction_following"),)), "m")
+    baseline = store.read("m", "float32", "dense")
+    now = whole.take(np.arange(36))
+    check_fresh(baseline, make_measurement(scores=(make_score(now, probe="instruction_following"),)))
+    hashes = now.hashes.copy()
+    hashes[10] += 1
+    changed = make_measurement(scores=(make_score(replace(now, hashes=hashes), probe="instruction_following"),))
+    with pytest.raises(StaleBaselineError, match=r"instruction_following\.examples"):
+        check_fresh(baseline, changed)
+
+
 def test_scores_of_other_probes_stay(store: BaselineStore) -> None:
     """Recording one probe keeps those of others that stand, as long as the model is the same; another model takes them away."""
     before = store.read("m", "float32", "dense").examples["facts"]

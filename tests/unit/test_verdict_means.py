@@ -168,3 +168,20 @@ def test_the_paired_mean_refuses_what_has_no_spread(values: list[float], weights
     """One pair, other shapes, NaN and weights of nothing."""
     with pytest.raises(KickError, match=r"^stats: differences: got "):
         paired_mean(values, weights)
+
+
+def test_ratings_that_could_not_be_read_are_left_out() -> None:
+    """Where a judge scores, what both runs have is compared; of any other probe an example that is missing is an error."""
+    rated = MeanInfo(name="f1", kind="score")
+    whole = examples_with()
+    part, other = whole.take(np.arange(2, N)), whole.take(np.arange(N - 5))
+    for probe in ("instruction_following", "facts"):
+        score = make_score(part, probe=probe, metric="f1", means=(rated,), floors=FLOORS)
+        measurement = make_measurement(compression=L1, scores=(score,))
+        if probe == "facts":
+            with pytest.raises(KickError, match="expected an id of the"):
+                judge(measurement, dense={probe: other}, stored={probe: other})
+            continue
+        verdict = judge(measurement, dense={probe: other}, stored={probe: other})
+        assert {record.n for record in (*verdict.retentions, *verdict.regressions)} == {N - 7}
+        assert verdict.regression_word == "UNCHANGED"
