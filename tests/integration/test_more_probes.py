@@ -79,7 +79,7 @@ def test_a_mean_is_judged_beside_the_facts(workspace: Workspace) -> None:
     workspace.run("--kick-update-new-only")
     result = workspace.run("-k", "overall--s0.6 or dense")
     result.assert_outcomes(passed=1, failed=1)
-    assert any(line.split()[:2] == ["dense", "norms"] for line in result.outlines)
+    assert any(line.split()[:4] == ["l1_global", "overall", "s0.6", "norms"] for line in result.outlines)
     result.stdout.fnmatch_lines(["*ratio*nats: dense -*, 90% interval *", "*budget: at most, times dense, 1.000: FORGOT*"])
     result.stdout.fnmatch_lines(["*of * examples worse, * better"])
     assert any("FORGOT" in line for line in result.outlines)
