@@ -66,7 +66,10 @@ def stored_scores(dtype: str) -> dict[str, list[Probed]]:
 def found_in(dtype: str) -> list[Finding]:
     """Return the findings by claim: those about eight bits in float32, the others in `dtype`."""
     by_dtype = {
-        name: [*decide([cell for cell in stored_cells(name) if cell]), *decide_asked(stored_scores(name))]
+        name: [
+            *decide([cell for cell in stored_cells(name) if cell]),
+            *(finding for finding in decide_asked(stored_scores(name)) if finding.dtype == name),
+        ]
         for name in dict.fromkeys((dtype, FLOAT32))
     }
     return [f for claim in STATEMENTS for f in by_dtype[FLOAT32 if claim in IN_FLOAT32 else dtype] if f.claim == claim]

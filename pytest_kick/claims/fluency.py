@@ -42,7 +42,7 @@ class _Point:
 
 
 def forgotten_while_fluent(facts: Iterable[Probed], perplexity: Iterable[Probed], confidence: float = 0.95) -> list[Finding]:
-    """Decide C6 for every model and dtype, each method and scope an arm: retention at a perplexity ratio of 1.1 is under .95.
+    """Decide C6 for every model and dtype, each method of scope `overall` an arm: retention at a perplexity ratio of 1.1 is under .95.
 
     Between the last level whose ratio is at most 1.1 and the next one, retention is interpolated along the ratio, in every resample of
     facts and, apart from them, of windows. The dense model is the level 0. An arm that never reaches the ratio says nothing.
@@ -62,8 +62,9 @@ def forgotten_while_fluent(facts: Iterable[Probed], perplexity: Iterable[Probed]
         arms: dict[str, list[tuple[Probed, Probed]]] = {}
         for key, cell in known.items():
             steps = cell.compression.steps
-            if key[:2] == (model, dtype) and len(steps) == 1 and steps[0].kind == "sparsity" and not steps[0].pattern and key in texts:
-                arms.setdefault(f"{steps[0].method} {steps[0].scope}", []).append((cell, texts[key]))
+            plain = len(steps) == 1 and steps[0].kind == "sparsity" and steps[0].scope == "overall" and not steps[0].params
+            if key[:2] == (model, dtype) and plain and key in texts:
+                arms.setdefault(steps[0].method, []).append((cell, texts[key]))
         for arm, pairs in arms.items():
             made.append(_found(dense, arm, [_point(dense, text, *pair) for pair in pairs], confidence))
     return made

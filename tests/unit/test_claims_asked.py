@@ -54,7 +54,7 @@ def test_knowledge_at_a_perplexity_ratio(kept: int, word: str) -> None:
         "perplexity": [text(BASE), text(BASE + np.log(1.05), 0.1), text(BASE + np.log(1.15), 0.2)],
     }
     (found,) = [finding for finding in decide_asked(scores) if finding.claim == "C6"]
-    assert (found.word, found.arm) == (word, "l1_global overall")
+    assert (found.word, found.arm) == (word, "l1_global")
     assert found.estimate == pytest.approx((kept / N - 0.05) / (0.8 - 0.05), abs=1e-3)
     assert found.low is not None
     assert found.high is not None

@@ -38,7 +38,7 @@ def test_flips_count_where_the_score_stands_still(lost: int, gained: int, word: 
 def test_the_auc_counts_pairs(margins: list[int], seed: int) -> None:
     """It is the share of pairs whose flipped answer has the smaller margin, by size, ties counted half."""
     flipped = np.random.default_rng(seed).random(len(margins)) < 0.5
-    found = margin_of_flips(np.asarray(margins, float), flipped, n_resamples=20)
+    found = margin_of_flips(np.asarray(margins, float), flipped)
     if flipped.all() or not flipped.any():
         assert (found.word, found.auc, found.interval) == (NOT_APPLICABLE, None, None)
         return
@@ -46,6 +46,23 @@ def test_the_auc_counts_pairs(margins: list[int], seed: int) -> None:
     assert found.auc == pytest.approx(np.mean([a < b or (a == b) / 2 for a, b in pairs]))
     assert found.interval is not None
     assert 0 <= found.interval.low <= found.auc <= found.interval.high <= 1
+
+
+def test_the_interval_is_that_of_resamples() -> None:
+    """DeLong's interval lies where resampling the flipped and the other answers puts it, and none is without width."""
+    rng = np.random.default_rng(1)
+    flipped = rng.random(400) < 0.3
+    margin = np.where(flipped, rng.normal(1.0, 0.4, 400), rng.normal(1.5, 0.5, 400))
+    found = margin_of_flips(margin, flipped)
+    drawn = []
+    for _ in range(400):
+        there, others = (rng.choice(margin[mark], mark.sum()) for mark in (flipped, ~flipped))
+        drawn.append((np.abs(there)[:, None] < np.abs(others)[None]).mean())
+    assert found.interval is not None
+    assert [found.interval.low, found.interval.high] == pytest.approx(np.quantile(drawn, [0.05, 0.95]), abs=0.02)
+    perfect = margin_of_flips(np.arange(40.0), np.arange(40) < 20).interval
+    assert perfect is not None
+    assert 0.5 < perfect.low < 1.0
 
 
 def test_flips_at_small_margins_are_seen() -> None:
