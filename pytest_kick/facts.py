@@ -5,16 +5,14 @@ The file format is described in `docs/facts.md`; `load_facts` reads it, `shipped
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import unicodedata
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.jsonl import Line, fail, read_lines
 
 if TYPE_CHECKING:
@@ -111,17 +109,8 @@ class FactSet:
         """
         if limit < 1:
             fail(self.name, "limit", limit, "1 or more", "Ask for at least one fact")
-        strata: defaultdict[str, list[tuple[str, Fact]]] = defaultdict(list)
-        for fact in self.facts:
-            strata[fact.relation].append((_draw(seed, fact.id), fact))
-        # Place k of n inside a relation stands at (k + 1/2) / n of a common scale; each relation's first goes ahead.
-        queue = [
-            ((place + 0.5) / len(stratum) if place else 0.0, drawn, fact)
-            for stratum in strata.values()
-            for place, (drawn, fact) in enumerate(sorted(stratum, key=lambda pair: (pair[0], pair[1].id)))
-        ]
-        queue.sort(key=lambda entry: (*entry[:2], entry[2].id))
-        chosen = sorted((entry[2] for entry in queue[:limit]), key=lambda fact: fact.id)
+        places = sampled([fact.id for fact in self.facts], [fact.relation for fact in self.facts], limit, seed)
+        chosen = sorted((self.facts[place] for place in places), key=lambda fact: fact.id)
         return replace(self, facts=tuple(chosen))
 
 
@@ -134,8 +123,8 @@ def fact_hash(relation: Relation, fact: Fact) -> int:
     Returns:
         The first 32 bits of a SHA-256, 0 to 2**32 - 1.
     """
-    parts = [relation.templates[relation.scoring], fact.subject, fact.answer, sorted(fact.aliases), sorted(relation.answers)]
-    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
+    template = relation.templates[relation.scoring]
+    return content_hash(template, fact.subject, fact.answer, sorted(fact.aliases), sorted(relation.answers))
 
 
 def shipped_facts() -> FactSet:
@@ -170,10 +159,6 @@ def load_facts(path: Path) -> FactSet:
         relations=MappingProxyType(relations),
         facts=_facts(grouped["fact"], relations),
     )
-
-
-def _draw(seed: int, identifier: str) -> str:
-    return hashlib.sha256(f"{seed}\n{identifier}".encode()).hexdigest()
 
 
 def _slug(text: str) -> str:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_kick"
 
 LAYERS = (
     {"", "errors"},
-    {"infos", "methods", "probe_infos", "registry", "registration", "probing", "signatures", "stats", "instruments", "jsonl"},
+    {"infos", "methods", "probe_infos", "registry", "registration", "probing", "signatures", "stats", "instruments", "jsonl", "identity"},
     {"probe_spec"},
     {
         "spec",

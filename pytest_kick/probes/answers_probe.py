@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pytest_kick.errors import ProbeError
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.answers import answer_hash, diversity, is_matchable, shuffled_score
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.generation import generated
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
-"""What every probe ends with: outcomes and numbers per example, as a `ProbeScore`; and how a sample is drawn."""
+"""What every probe ends with: outcomes and numbers per example, as a `ProbeScore`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,29 +18,6 @@ if TYPE_CHECKING:
     from pytest_kick.examples import Array
     from pytest_kick.infos import MeanInfo
     from pytest_kick.probe_spec import ProbeSpec
-
-
-def content_hash(*parts: Any) -> int:  # noqa: ANN401 - anything JSON holds
-    """Return the first 32 bits of a SHA-256 of all that decides how an example is scored: prompt, answers, options."""
-    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
-
-
-def sampled(ids: Sequence[str], groups: Sequence[str], limit: int | None, seed: int) -> np.typing.NDArray[np.int64]:
-    """Return the places of a sample of at most `limit` examples, ascending, stratified by group; all of them for None.
-
-    It depends on ids, groups and seed alone; a smaller sample of the same seed lies inside a larger one.
-    """
-    if limit is None or limit >= len(ids):
-        return np.arange(len(ids))
-    strata: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for place, (name, group) in enumerate(zip(ids, groups, strict=True)):
-        strata[group].append((hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest(), place))
-    queue = [
-        ((rank + 0.5) / len(stratum) if rank else 0.0, drawn, place)
-        for stratum in strata.values()
-        for rank, (drawn, place) in enumerate(sorted(stratum))
-    ]
-    return np.sort([place for *_, place in sorted(queue)[:limit]]).astype(np.int64)
 
 
 def assembled(  # noqa: PLR0913 - the fields of a score

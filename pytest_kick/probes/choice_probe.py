@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.identity import content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.choice import ask, askable, encode, floors_of, trivial_of
 
 if TYPE_CHECKING:

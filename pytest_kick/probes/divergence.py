@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.assemble import assembled, content_hash
+from pytest_kick.identity import content_hash
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.divergence_ask import Predictions
 from pytest_kick.probes.divergence_measures import TOP, divergence, from_uniform, normalized, top_tokens, with_tail
 from pytest_kick.probes.prepare import Prepared, prepare

@@ -15,7 +15,8 @@ import numpy as np
 from pytest_kick.data_sets.mt_bench import TURNS, read_mt_bench
 from pytest_kick.data_sets.source import DataSource
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.identity import content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.conversation import Conversations, converse, distinct
 from pytest_kick.probes.judge import Judge, noise_metrics
 from pytest_kick.probes.judge_instructions import InstructionJudge

@@ -17,7 +17,8 @@ import numpy as np
 from pytest_kick.data_sets.lama import DATASETS, Clozes, check_licence, common_vocabulary, load_lama, load_own
 from pytest_kick.data_sets.source import DataSource
 from pytest_kick.errors import DataError, ProbeError
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.identity import content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.lama_cloze import BATCH_SIZE, CUTS, Blanks, ClozeRanker, prepare_clozes
 from pytest_kick.probes.lama_statements import LamaStatements
 from pytest_kick.probes.summary import macro

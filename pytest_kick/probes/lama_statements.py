@@ -13,8 +13,9 @@ import numpy as np
 
 from pytest_kick.errors import DataError
 from pytest_kick.facts import Fact, FactSet, Relation
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.answered import TemplateAsker, floors_of
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.summary import macro
 from pytest_kick.probes.tokens import asker_for
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval import evaluator
 
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.assemble import content_hash, sampled
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.lm_eval_model import Encoder, KickLM, NothingLM
 from pytest_kick.probes.lm_eval_tasks import quiet, seeded
 

@@ -14,8 +14,9 @@ from pytest_kick.data_sets.lama import check_licence
 from pytest_kick.data_sets.pararel import load_pararel
 from pytest_kick.data_sets.source import DataSource
 from pytest_kick.facts import fact_hash
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.answered import NOT_ASKED, Answered, TemplateAsker, agreement, floors_of
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.tokens import asker_for
 from pytest_kick.registry import PROBES
 

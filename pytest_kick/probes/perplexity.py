@@ -15,7 +15,8 @@ import numpy as np
 from pytest_kick.data_sets.source import DataSource
 from pytest_kick.data_sets.texts import NAMES, read_passages
 from pytest_kick.errors import ProbeError
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.identity import content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.likelihood import Likelihood
 from pytest_kick.probes.perplexity_spans import hide, span_nats
 from pytest_kick.probes.perplexity_windows import Cut, cut

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pytest_kick.facts import fact_hash
-from pytest_kick.probes.assemble import assembled, content_hash
+from pytest_kick.identity import content_hash
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.prompted import answered, asked_twice, work_of
 from pytest_kick.probes.prompted_draw import Others
 

@@ -16,8 +16,9 @@ from pytest_kick.data_sets.questions import load_questions
 from pytest_kick.data_sets.source import DataSource
 from pytest_kick.errors import DataError, KickError, ProbeError
 from pytest_kick.facts import load_facts
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.models.isolation import isolated
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probing import FILE, Example
 from pytest_kick.registry import PROBES
 from pytest_kick.signatures import origin, place_in

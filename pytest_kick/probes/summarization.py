@@ -15,9 +15,10 @@ import numpy as np
 from pytest_kick.data_sets.documents import load_documents
 from pytest_kick.data_sets.source import DataSource
 from pytest_kick.errors import ProbeError
+from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.answers import answer_hash, diversity, shuffled_score
 from pytest_kick.probes.answers_probe import LARGEST, work_of
-from pytest_kick.probes.assemble import assembled, content_hash, sampled
+from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.generation import encoded_prompt, generated, room_for
 from pytest_kick.probes.judge import Judge
 from pytest_kick.probes.judge_rubrics import SUMMARY_RUBRICS

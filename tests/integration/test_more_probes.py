@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PLUGIN = """
 import numpy as np
-from pytest_kick.probes.assemble import assembled, content_hash
+from pytest_kick.identity import content_hash
+from pytest_kick.probes.assemble import assembled
 
 
 class Norms:
