@@ -89,6 +89,7 @@ class MethodInfo:
 
 
 MeanKind = Literal["score", "loss", "distance"]
+MEAN_KINDS = ("score", "loss", "distance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
