@@ -1,7 +1,4 @@
-"""Options, their ini twins and their defaults: all in one table, read into one record.
-
-Every option `--kick-NAME` has an ini twin `kick_NAME`; the command line wins over ini, ini over the default.
-"""
+"""Options and their ini twins, declared from one table and read into one record."""
 
 from __future__ import annotations
 
@@ -13,77 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_kick.errors import UsageError
 from pytest_kick.instruments import default_threads, has_fast_bfloat16
+from pytest_kick.noise import BATCH_SIZES
+from pytest_kick.options import DEVICES, OPTIONS
 from pytest_kick.registry import did_you_mean
-from pytest_kick.spec import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pytest
 
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """Describe one option; positional, since the table below reads better so.
-
-    Attributes:
-        name: without `--kick-`, with dashes.
-        default: its value where neither command line nor ini names one; a tuple for an option that may repeat, False for a flag.
-        help: for `--help`.
-        choices: a closed set of values.
-        metavar: for `--help`.
-        kind: `str`, `int` or `float`.
-        values: how many it takes at once; `metavar` names each.
-    """
-
-    name: str
-    default: Any
-    help: str
-    choices: tuple[str, ...] = ()
-    metavar: str | None = None
-    kind: type = str
-    values: int = 1
-
-    @property
-    def dest(self) -> str:
-        """Return the attribute's and the ini key's name."""
-        return "kick_" + self.name.replace("-", "_")
+    from pytest_kick.options import Option
 
 
-FLAG = False
 _INI_TYPES: dict[type, Literal["string", "int", "float"]] = {str: "string", int: "int", float: "float"}
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-
-OPTIONS = (
-    Option("suite", (), "Run the suites whose name matches this glob, default ones or not (repeatable).", metavar="GLOB"),
-    Option("model", (), "Run only cells of models whose name matches (repeatable).", metavar="GLOB"),
-    Option("method", (), "Run only cells with a step whose method matches (repeatable); the dense cells stay.", metavar="GLOB"),
-    Option("level", (), "Run only cells with a step of this level: 0.2, b8 or a glob (repeatable); the dense cells stay.", metavar="GLOB"),
-    Option("hub", FLAG, "Also run the suites whose models come from the hub."),
-    Option("update", FLAG, "Record what was measured as the new stored run and dense baseline. FORGOT stays red."),
-    Option("update-new-only", FLAG, "Record only what has no stored run yet."),
-    Option("missing", "fail", "What to do where a stored run is missing.", choices=("fail", "skip", "warn")),
-    Option("inconclusive", "fail", "How an INCONCLUSIVE verdict ends the test.", choices=("fail", "warn", "xfail")),
-    Option("limit", 0, "Measure a seeded sample of N examples, stratified by relation; 0 for all.", metavar="N", kind=int),
-    Option("seed", 0, "Seed of that sample.", metavar="N", kind=int),
-    Option("confidence", 0.95, "Confidence of each one-sided bound.", metavar="P", kind=float),
-    Option("dtype", "auto", "Dtype of the forward pass; auto: bfloat16 where the device computes in it.", choices=("auto", *DTYPES)),
-    Option("device", "cpu", "Device of the forward pass, such as cpu or cuda:0.", metavar="DEVICE"),
-    Option("threads", 0, "torch threads per worker; 0: cores // workers, or OMP_NUM_THREADS.", metavar="N", kind=int),
-    Option("batch-size", 0, "Examples per forward pass; 0: chosen from the model.", metavar="N", kind=int),
-    Option("cache", "", "Where fetched and converted models are kept (default: KICK_CACHE, or .kick/cache).", metavar="DIR"),
-    Option("baselines", "baselines", "Where dense baselines and stored runs are kept; commit it.", metavar="DIR"),
-    Option("data", "", "Directory of data sets, laid out as docs/data.md says; suites that need them run then.", metavar="DIR"),
-    Option("judge", (), "Judge of generated answers: an OpenAI-compatible endpoint and its model.", metavar="URL MODEL", values=2),
-    Option("judge-repeats", 1, "Judge the same answers so many times, to measure the judge's noise.", metavar="K", kind=int),
-    Option("unsafe-code", FLAG, "Run evaluation tasks that execute what a model wrote. Only in a sandbox."),
-    Option("json", "", "Write the whole run to this file.", metavar="PATH"),
-    Option("offline", FLAG, "Never use the network."),
-    Option("plan", FLAG, "Show what would run, what it could detect and how long it may take; load no model."),
-    Option("allow-pickle", FLAG, "Load pickle checkpoints too. They can run code: only from whom you trust."),
-    Option("trust-remote-code", FLAG, "Run code that a model's repository brings. Only from whom you trust."),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +44,7 @@ class Settings:
     hub: bool
     update: bool
     update_new_only: bool
+    noise: int
     missing: str
     inconclusive: str
     limit: int
@@ -273,7 +214,7 @@ def _check(values: Mapping[str, Any]) -> None:
         hint = " Write a fraction, such as 0.95." if confidence >= 1 else ""
         msg = f"--kick-confidence: value: got {confidence}, expected a fraction in (0.5, 1).{hint or ' Correct it.'}"
         raise UsageError(msg)
-    for name in ("limit", "seed", "threads", "batch_size", "judge_repeats"):
+    for name in ("limit", "seed", "threads", "batch_size", "judge_repeats", "noise"):
         if values[name] < 0:
             msg = f"--kick-{name.replace('_', '-')}: value: got {values[name]}, expected 0 or more. Correct it."
             raise UsageError(msg)
@@ -284,6 +225,11 @@ def _check(values: Mapping[str, Any]) -> None:
         raise UsageError(msg)
     if values["limit"] and (values["update"] or values["update_new_only"]):
         msg = "--kick-update: value: got it with --kick-limit, expected all examples. Record without --kick-limit."
+        raise UsageError(msg)
+    most = len(BATCH_SIZES)
+    if values["noise"] > most or (values["noise"] and not (values["update"] or values["update_new_only"])):
+        got, expected = (values["noise"], f"at most {most}") if values["noise"] > most else ("it alone", "it with --kick-update")
+        msg = f"--kick-noise: value: got {got}, expected {expected}: what it finds is stored with the dense baseline. Correct it."
         raise UsageError(msg)
     if values["update"] and values["update_new_only"]:
         msg = "--kick-update: value: got it with --kick-update-new-only, expected one of them. Leave one out."

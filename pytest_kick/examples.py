@@ -50,6 +50,11 @@ class Examples:
         """Return the number of examples."""
         return len(self.ids)
 
+    def is_outcome(self, metric: str) -> bool:
+        """Return whether there is a right or wrong per example under `metric`."""
+        values = self.arrays.get(metric)
+        return values is not None and values.dtype == np.bool_
+
     def outcome(self, metric: str) -> NDArray[np.bool_]:
         """Return right or wrong per example, `(n,)` bool, under `metric`.
 
@@ -57,7 +62,7 @@ class Examples:
             KickError: no outcome of that name.
         """
         values = self.arrays.get(metric)
-        if values is None or values.dtype != np.bool_:
+        if values is None or not self.is_outcome(metric):
             known = sorted(name for name, array in self.arrays.items() if array.dtype == np.bool_)
             msg = f"examples: metric: got {metric!r}, expected one of {', '.join(known)}. Name one of these in the budget."
             raise KickError(msg)

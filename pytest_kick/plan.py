@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from pytest_kick import stats
 from pytest_kick.errors import KickError
-from pytest_kick.selection import select
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_kick.session import Session
     from pytest_kick.spec import Budget, Case
 
@@ -16,9 +17,8 @@ DISCORDANCE = 0.07
 """Share of examples that flip, assumed where no stored run tells."""
 
 
-def plan_lines(session: Session) -> list[str]:
-    """Return the lines of `--kick-plan`."""
-    cases = select(session.settings, session.suites)
+def plan_lines(session: Session, cases: Sequence[Case]) -> list[str]:
+    """Return the lines of `--kick-plan` on the cells that would run."""
     known = [session.recorded_seconds(case) for case in cases]
     seconds = [value for value in known if value is not None]
     lines = [_line(session, case) for case in cases]

@@ -181,8 +181,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note how many cells the run judges: REGRESSED is corrected over them."""
-    session.config.stash[SESSION].n_cells = max(1, sum(_case(item) is not None for item in session.items))
+    """Note which cells the run judges, and how many: REGRESSED is corrected over them."""
+    kick = session.config.stash[SESSION]
+    kick.collected = tuple(case for item in session.items if (case := _case(item)) is not None)
+    kick.n_cells = max(1, len(kick.collected))
 
 
 def _case(item: pytest.Item) -> Case | None:

@@ -162,6 +162,7 @@ class Measurement:
         timing: what it cost.
         fingerprint: field -> value, see `pytest_kick.baseline.Fingerprint`; blocking and noted fields in one mapping each.
         warnings: warnings of third parties caught while it ran.
+        noise_floor: probe -> metric -> how far chance alone moves it, see `pytest_kick.noise`; where it was measured.
     """
 
     cell: str
@@ -171,6 +172,7 @@ class Measurement:
     timing: Timing
     fingerprint: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...] = ()
+    noise_floor: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def score(self, probe: str) -> ProbeScore | None:
         """Return the score of `probe`, or None where it was not run."""
@@ -186,7 +188,8 @@ class Measurement:
         dropped = {f"{probe}.{part}" for probe in self.probes if probe not in probes for part in PROBE_FIELDS}
         blocking = {name: value for name, value in self.fingerprint["blocking"].items() if name not in dropped}
         scores = tuple(score for score in self.scores if score.probe in probes)
-        return replace(self, scores=scores, fingerprint={**self.fingerprint, "blocking": blocking})
+        floors = {probe: floor for probe, floor in self.noise_floor.items() if probe in probes}
+        return replace(self, scores=scores, fingerprint={**self.fingerprint, "blocking": blocking}, noise_floor=floors)
 
     def joined(self, other: Measurement) -> Measurement:
         """Return this measurement with the probes that another one of the same cell has besides; evaluation times add up."""
@@ -200,6 +203,7 @@ class Measurement:
             timing=replace(self.timing, seconds=seconds),
             fingerprint={**self.fingerprint, "blocking": blocking},
             warnings=tuple(sorted({*self.warnings, *other.warnings})),
+            noise_floor={**other.noise_floor, **self.noise_floor},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -212,6 +216,7 @@ class Measurement:
             "timing": asdict(self.timing),
             "fingerprint": {kind: dict(values) for kind, values in self.fingerprint.items()},
             "warnings": list(self.warnings),
+            **({"noise_floor": {probe: dict(floor) for probe, floor in self.noise_floor.items()}} if self.noise_floor else {}),
         }
 
     @classmethod
@@ -227,4 +232,5 @@ class Measurement:
             timing=Timing(**data["timing"]),
             fingerprint=data["fingerprint"],
             warnings=tuple(data["warnings"]),
+            noise_floor=data.get("noise_floor", {}),
         )

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -17,6 +17,7 @@ from pytest_kick.facts import load_facts, shipped_facts
 from pytest_kick.instruments import Stopwatch, environment, peak_memory_bytes
 from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.checkpoint import Trust
+from pytest_kick.noise import BATCH_SIZES, noise_floors
 from pytest_kick.probes.context import ProbeContext
 from pytest_kick.probes.reference import kept_reference, reference_key
 from pytest_kick.registry import PROBES, load_target
@@ -51,6 +52,7 @@ class RunSettings:
         unsafe_code: tasks may run code that a model wrote.
         judge: endpoint and model of the judge, empty for none.
         judge_repeats: how often the same answers are judged.
+        noise: how often a dense model is asked again, to see how far chance alone moves its scores.
     """
 
     cache: Path
@@ -67,6 +69,16 @@ class RunSettings:
     unsafe_code: bool = False
     judge: tuple[str, ...] = ()
     judge_repeats: int = 1
+    noise: int = 0
+
+
+class _Measured(NamedTuple):
+    """Hold what a pass through a cell leaves."""
+
+    model: LoadedModel
+    report: CompressionReport
+    scores: tuple[ProbeScore, ...]
+    noise_floor: Mapping[str, Mapping[str, float]]
 
 
 class Runner:
@@ -134,20 +146,25 @@ class Runner:
             finish_(model, case.compression)
         return model, report
 
-    def _measure(
-        self, case: Case, dtype: str, watch: Stopwatch, asked: dict[str, Any]
-    ) -> tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]]:
+    def _measure(self, case: Case, dtype: str, watch: Stopwatch, asked: dict[str, Any]) -> _Measured:
         try:
             references = self._references(case, dtype, watch, asked)
             model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
-                scores = tuple(
-                    self._probe(spec, case).run(model, **of_sample(spec, asked), **references.get(spec.id, {})) for spec in case.probe_specs
-                )
+                scores = self._ask(case, model, asked, references)
+            with watch.phase("noise"):
+                again = BATCH_SIZES[: self.settings.noise] if case.is_dense else ()
+                repeats = [self._ask(case, model, asked | {"batch_size": size}, references) for size in again]
         except BaseException:
             self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
-        return model, report, scores
+        return _Measured(model, report, scores, noise_floors(scores, repeats) if repeats else {})
+
+    def _ask(
+        self, case: Case, model: LoadedModel, asked: dict[str, Any], references: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[ProbeScore, ...]:
+        specs = case.probe_specs
+        return tuple(self._probe(spec, case).run(model, **of_sample(spec, asked), **references.get(spec.id, {})) for spec in specs)
 
     def _sample(self, case: Case, *, first_look: bool) -> dict[str, Any]:
         """Return which examples to ask; a first look is the same whatever the run's seed."""
@@ -206,11 +223,11 @@ class Runner:
         self,
         case: Case,
         dtype: str,
-        measured: tuple[LoadedModel, CompressionReport, tuple[ProbeScore, ...]],
+        measured: _Measured,
         watch: Stopwatch,
         caught: list[warnings.WarningMessage],
     ) -> Measurement:
-        model, report, scores = measured
+        model, report, scores, noise_floor = measured
         seconds = watch.phases
         evaluate = seconds.get("evaluate", 0.0)
         tokens = sum(score.work.get("tokens", 0.0) for score in scores)
@@ -237,6 +254,7 @@ class Runner:
                 scores=scores,
                 noted={**environment(self.settings.threads), "device": self.settings.device, "batch_size": self.settings.batch_size},
             ),
+            noise_floor=noise_floor,
             warnings=tuple(sorted({f"{w.category.__name__}: {' '.join(str(w.message).split())[:200]}" for w in caught})),
         )
 

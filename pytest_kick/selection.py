@@ -82,6 +82,11 @@ def _wanted(settings: Settings, case: Case) -> bool:
     )
 
 
+def method_names(case: Case) -> tuple[str, ...]:
+    """Return the names that `--kick-method` takes: the methods of a cell's steps, `dense` where it has none."""
+    return tuple(step.method for step in case.compression.steps) or ("dense",)
+
+
 def level_names(step: CompressionStep) -> tuple[str, ...]:
     """Return the spellings of a level that `--kick-level` takes: `s0.2` and `0.2`, `b8` and `8`; of a name, the name."""
     shown = step.id.split("--")[2]
@@ -114,7 +119,7 @@ def check_filters(settings: Settings, suites: Sequence[Suite]) -> None:
     if given and not cases:
         msg = f"suites: cells: got none that match {given} at once, expected at least one. Loosen a filter."
         raise UsageError(msg)
-    if (settings.method or settings.level) and all(case.is_dense for case in cases):
+    if (settings.method or settings.level) and "dense" not in settings.method and all(case.is_dense for case in cases):
         msg = f"suites: cells: got only dense ones that match {given} at once, expected a compressed one. Loosen a filter."
         raise UsageError(msg)
 
@@ -124,7 +129,7 @@ def _check_each(settings: Settings, suites: Sequence[Suite]) -> None:
     known: dict[str, tuple[tuple[str, ...], Callable[[], set[str]]]] = {
         "suite": (settings.suite, lambda: {suite.name for suite in suites}),
         "model": (settings.model, lambda: {case.model.name for case in cases}),
-        "method": (settings.method, lambda: {step.method for case in cases for step in case.compression.steps}),
+        "method": (settings.method, lambda: {name for case in cases for name in method_names(case)}),
         "level": (settings.level, lambda: {name for case in cases for step in case.compression.steps for name in level_names(step)}),
     }
     for option, (globs, names) in known.items():
@@ -143,6 +148,7 @@ __all__ = [
     "how_to_run",
     "left_out",
     "level_names",
+    "method_names",
     "read_suites",
     "select",
     "shadowed_budgets",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Session:
         self.cases: list[Case] = []
         self.by_id: dict[str, Case] = {}
         self._by_directory: dict[Path, tuple[Suite, ...]] = {}
+        self.collected: tuple[Case, ...] = ()
         self.n_cells = 1
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.store = BaselineStore(settings.baselines)
@@ -128,24 +129,8 @@ class Session:
         """Return the runner of this process; torch is imported here and not before."""
         from pytest_kick.runner import Runner, RunSettings  # noqa: PLC0415
 
-        s = self.settings
-        run_settings = RunSettings(
-            cache=s.cache,
-            device=s.device,
-            threads=s.threads,
-            limit=s.limit,
-            seed=s.seed,
-            batch_size=s.batch_size,
-            alone=s.n_workers == 1,
-            offline=s.offline,
-            allow_pickle=s.allow_pickle,
-            trust_remote_code=s.trust_remote_code,
-            data=s.data,
-            unsafe_code=s.unsafe_code,
-            judge=s.judge,
-            judge_repeats=s.judge_repeats,
-        )
-        return Runner(run_settings, progress=self.progress)
+        named = {field.name: getattr(self.settings, field.name) for field in fields(RunSettings) if field.name != "alone"}
+        return Runner(RunSettings(**named, alone=self.settings.n_workers == 1), progress=self.progress)
 
     def measure(self, case: Case, *, first_look: bool = False) -> Measurement:
         """Measure a cell, or read what this run has measured of it.

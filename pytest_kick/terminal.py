@@ -17,6 +17,7 @@ from pytest_kick import __version__
 from pytest_kick.counting import accepted_lines, accepted_note, told, unasked_lines, unjudged_lines, word_of
 from pytest_kick.errors import KickError
 from pytest_kick.findings import asked_scores, claim_cells
+from pytest_kick.hooking import guarded
 from pytest_kick.instruments import environment
 from pytest_kick.outcome import Outcome
 from pytest_kick.recording import record_lines
@@ -80,7 +81,8 @@ class Terminal:
         skipped = report.skipped and not hasattr(report, "wasxfail")
         self.session.outcomes[outcome["id"]] = {**outcome, "passed": report.passed, "skipped": skipped, "stage": report.when}
         case, ended = self.session.by_id[outcome["id"]], self.session.outcomes[outcome["id"]]
-        self.config.hook.pytest_kick_cell_judged(config=self.config, case=case, outcome=ended)
+        with guarded("pytest_kick_cell_judged", self._tell):
+            self.config.hook.pytest_kick_cell_judged(config=self.config, case=case, outcome=ended)
         if self.live and time.monotonic() - self.shown > _EVERY_SECONDS:
             self.shown = time.monotonic()
             sys.stderr.write(f"\r\x1b[K{self._progress()}")
@@ -101,6 +103,11 @@ class Terminal:
         crash = getattr(report.longrepr, "reprcrash", None)
         problem = " ".join(str(crash.message if crash else report.longrepr).split()) or "the test ended without a word"
         return Outcome(case=case, nodeid=report.nodeid, problem=problem).to_json()
+
+    def _tell(self, problem: str) -> None:
+        """Keep a problem for the end of the run, which it turns red; once, however many cells have it."""
+        if (line := self.session.near(problem)) not in self.problems:
+            self.problems.append(line)
 
     def _progress(self) -> str:
         done = self._costs.keys() & self.session.outcomes
@@ -153,7 +160,8 @@ class Terminal:
         if settings.json:
             try:
                 document = self._document()
-                self.config.hook.pytest_kick_update_json(config=self.config, document=document)
+                with guarded("pytest_kick_update_json", self._tell):
+                    self.config.hook.pytest_kick_update_json(config=self.config, document=document)
                 write_json(settings.json, document)
             except KickError as error:
                 self.problems.append(str(error))
@@ -200,7 +208,10 @@ class Terminal:
             from pytest_kick.plan import plan_lines  # noqa: PLC0415 - only for a plan
 
             terminalreporter.section("kick plan")
-            for line in [*(f"note: {note}" for note in shadowed_budgets(self.session.suites)), *plan_lines(self.session)]:
+            for line in [
+                *(f"note: {note}" for note in shadowed_budgets(self.session.suites)),
+                *plan_lines(self.session, self.session.collected),
+            ]:
                 terminalreporter.write_line(line)
             return
         if self.session.outcomes and self.config.get_verbosity() >= 0:

@@ -33,6 +33,7 @@ LAYERS = (
         "examples",
         "result",
         "means",
+        "noise",
         "extras",
         "data_sets",
     },
@@ -42,6 +43,7 @@ LAYERS = (
     {"compress", "probes"},
     {"runner"},
     {
+        "options",
         "config",
         "beside",
         "newcomers",
@@ -56,6 +58,7 @@ LAYERS = (
         "gate",
         "terminal",
         "hookspecs",
+        "hooking",
         "findings",
         "plan",
         "scaffold",

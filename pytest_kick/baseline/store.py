@@ -14,6 +14,7 @@ from pytest_kick.baseline.files import json_bytes, replace_all
 from pytest_kick.baseline.record import SCHEMA, Baseline, from_document, measured_the_same, to_document, with_stored
 from pytest_kick.errors import BaselineError, KickError, MissingBaselineError, UsageError
 from pytest_kick.examples import Examples
+from pytest_kick.result import PROBE_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -143,15 +144,15 @@ class BaselineStore:
         model: str,
         *,
         recorded: str = "",
-        noise_floor: Mapping[str, Mapping[str, float]] | None = None,
     ) -> bool:
         """Record a measurement; files are left as they are where it measured the same as they hold, and so are scores of other probes.
+
+        A noise floor that stands and was not measured again is kept as long as the model and the probe's blocking fields agree.
 
         Args:
             measurement: what was measured, on all examples.
             model: name of the model.
             recorded: ISO date; today (UTC) where it is empty.
-            noise_floor: for the dense cell; where it is not given, one that stands is kept as long as the blocking fields agree.
 
         Returns:
             Whether anything was written.
@@ -172,7 +173,7 @@ class BaselineStore:
             recorded=recorded or datetime.now(UTC).date().isoformat(),
             identities={probe: digest for probe, (digest, _) in identities.items()},
         )
-        document["noise_floor"] = _kept_noise(old, document) if noise_floor is None else noise_floor
+        document["noise_floor"] = _kept_noise(old, document) | dict(measurement.noise_floor)
         document["arrays_sha256"] = hashlib.sha256(arrays).hexdigest()
         try:
             content = json_bytes(document)
@@ -250,12 +251,18 @@ class BaselineStore:
         return self.root / model / f"{name}.npz"
 
 
-def _kept_noise(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the noise floor that stands, as long as it was measured on the same model and examples."""
-    if old is None or old["fingerprint"]["blocking"] != new["fingerprint"]["blocking"]:
+def _kept_noise(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the noise floors that stand, of probes that asked the same model the same examples."""
+    if old is None:
         return {}
-    kept: Mapping[str, Any] = old["noise_floor"]
-    return kept
+    before, now = old["fingerprint"]["blocking"], new["fingerprint"]["blocking"]
+    changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    of_probes = {f"{probe}.{part}" for probe in old["probes"] | new["probes"] for part in PROBE_FIELDS}
+    if changed - of_probes:
+        return {}
+    floors = old["noise_floor"].items()
+    same = [probe for probe in new["probes"] if not changed & {f"{probe}.{part}" for part in PROBE_FIELDS}]
+    return {probe: floor for probe, floor in floors if probe in same}
 
 
 def _read(path: Path) -> bytes:

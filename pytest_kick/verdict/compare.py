@@ -39,7 +39,7 @@ def in_both(score: ProbeScore, reference: Examples) -> tuple[ProbeScore, Example
 
 def outcome_metrics(score: ProbeScore, reference: Examples) -> list[str]:
     """Return the outcomes that can be compared; one without a floor cannot, since nothing says what knowing nothing scores."""
-    return sorted(name for name in score.floors if _is_outcome(score.examples, name) and _is_outcome(reference, name))
+    return sorted(name for name in score.floors if score.examples.is_outcome(name) and reference.is_outcome(name))
 
 
 def paired(reference: Examples, now: Examples, metric: str) -> stats.PairedCounts:
@@ -116,7 +116,3 @@ def _lost_examples(reference: Examples, now: Examples, index: NDArray[np.intp]) 
 
 def _predicted(examples: Examples, index: int) -> int:
     return int(examples.arrays["predicted"][index]) if "predicted" in examples.arrays else -1
-
-
-def _is_outcome(examples: Examples, name: str) -> bool:
-    return name in examples.arrays and examples.arrays[name].dtype == np.bool_

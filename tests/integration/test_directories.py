@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workspace import MODULE, SUITE, last_line
+from workspace import CELLS, MODULE, SUITE, last_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,21 @@ def test_a_filter_may_match_in_one_directory_only(workspace: Workspace) -> None:
     result = workspace.run("--kick-suite", "two", "-k", "dense", at="suites more")
     assert result.ret == 0
     assert result.parseoutcomes()["passed"] == 1
+
+
+def test_a_plan_lists_what_would_run(workspace: Workspace) -> None:
+    """A directory inside another one of suites has a plan of its own, and what `-k` leaves out is not in it."""
+    (workspace.path / "suites" / "deep").mkdir()
+    second(workspace)
+    (workspace.path / "more").rename(workspace.path / "suites" / "deep" / "more")
+    (workspace.path / "pytest.ini").write_text("[pytest]\nkick_dtype = float32\n", encoding="utf-8")
+
+    def planned(*args: str, at: str = "suites/deep/more") -> list[str]:
+        return [line.partition(":")[0] for line in workspace.run("--kick-plan", *args, at=at).outlines if "--tiny-decoder--" in line]
+
+    assert set(planned()) == {f"two--tiny-decoder--{cell}" for cell in CELLS}
+    assert planned("-k", "dense") == ["two--tiny-decoder--dense"]
+    assert {name.partition("--")[0] for name in planned(at="suites")} == {"mini", "two"}
 
 
 def test_from_below_the_root(workspace: Workspace) -> None:

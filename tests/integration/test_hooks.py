@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,28 @@ def test_what_json_cannot_hold_is_told(workspace: Workspace) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["kick: *run.json: value: got something JSON cannot hold*Nothing was written."])
     assert not (workspace.path / "run.json").exists()
+
+
+@pytest.mark.parametrize("workers", ["", "2"])
+def test_a_hook_that_raises_costs_no_cell(workspace: Workspace, workers: str) -> None:
+    """All cells are judged and written; the run names hook, error and line once, and is red."""
+    judged = "def pytest_kick_cell_judged(case):\n    raise ValueError('no\\nroom')\n\n\n"
+    implement(workspace, judged + "def pytest_kick_update_json():\n    1 / 0\n")
+    run = workspace.run_apart if workers else workspace.run
+    result = run("--kick-level", "0.1", "--kick-json", "run.json", *(("-n", workers) if workers else ()))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    said = [line for line in result.outlines if line.startswith("kick: pytest_kick_")]
+    assert [line.partition(": hook: got ")[2] for line in said] == [
+        "ValueError (no room) at suites/conftest.py:2, expected it to return. Correct it.",
+        "ZeroDivisionError (division by zero) at suites/conftest.py:6, expected it to return. Correct it.",
+    ]
+    assert {cell["outcome"] for cell in json.loads((workspace.path / "run.json").read_bytes())["cells"]} == {"pass"}
+
+
+def test_a_hook_may_end_the_run(workspace: Workspace) -> None:
+    """`pytest.exit` in a hook is not taken for a fault."""
+    implement(workspace, "import pytest\n\n\ndef pytest_kick_cell_judged():\n    pytest.exit('enough', returncode=7)\n")
+    assert workspace.run("--kick-level", "0.1").ret == 7
 
 
 def test_a_misspelt_hook_is_an_error(workspace: Workspace) -> None:

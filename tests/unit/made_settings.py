@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pytest_kick.config import OPTIONS, Settings
+from pytest_kick.config import Settings
+from pytest_kick.options import OPTIONS
 
 ROOT = Path("/root-of-tests")
 

@@ -42,7 +42,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 def store(tmp_path: Path) -> BaselineStore:
     """Return a store that holds the dense cell and one pruned cell of model `m`."""
     store = BaselineStore(tmp_path / "baselines")
-    assert store.write(make_measurement(RIGHT), "m", recorded="2026-11-18", noise_floor={"facts": {"p1": 0.004}})
+    assert store.write(replace(make_measurement(RIGHT), noise_floor={"facts": {"p1": 0.004}}), "m", recorded="2026-11-18")
     assert store.write(make_measurement(RIGHT & (np.arange(40) % 5 > 0), compression=L1), "m", recorded="2026-11-18")
     return store
 
@@ -125,7 +125,7 @@ def test_recording_the_same_again_changes_no_file(store: BaselineStore) -> None:
 @pytest.mark.parametrize("floor", [1e9, 0.5, -1, float("nan"), "x", True])
 def test_a_noise_floor_that_would_excuse_anything_is_refused(store: BaselineStore, floor: object) -> None:
     """A stored noise floor is a fraction below one half; another would switch REGRESSED off, so the file is not read."""
-    store.write(make_measurement(RIGHT), "m", noise_floor={"facts": {"p1": 0.004}})
+    store.write(replace(make_measurement(RIGHT), noise_floor={"facts": {"p1": 0.004}}), "m")
     path = store.path("m", "float32", "dense")
     document = json.loads(path.read_text(encoding="utf-8"))
     document["noise_floor"] = {"facts": {"p1": floor}}
@@ -140,6 +140,16 @@ def test_the_noise_floor_outlives_a_new_outcome_but_not_another_model(store: Bas
     assert store.read("m", "float32", "dense").noise_floor == {"facts": {"p1": 0.004}}
     store.write(make_measurement(~RIGHT, weights="c" * 64), "m")
     assert store.read("m", "float32", "dense").noise_floor == {}
+
+
+def test_the_noise_floor_outlives_another_probe(store: BaselineStore) -> None:
+    """A probe that is recorded besides leaves the floors of the others; one measured again replaces its own."""
+    measured = make_measurement(RIGHT)
+    other = make_measurement(scores=(make_score(make_examples(RIGHT), probe="bear"),))
+    store.write(replace(other, noise_floor={"bear": {"p1": 0.01}}), "m")
+    assert store.read("m", "float32", "dense").noise_floor == {"facts": {"p1": 0.004}, "bear": {"p1": 0.01}}
+    store.write(replace(measured, noise_floor={"facts": {"p1": 0.002}}), "m")
+    assert store.read("m", "float32", "dense").noise_floor == {"facts": {"p1": 0.002}, "bear": {"p1": 0.01}}
 
 
 def test_a_cell_of_2600_facts_takes_at_most_25_kilobytes(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from made_settings import ROOT, settings_with
 
 from pytest_kick import config as config_module
-from pytest_kick.config import OPTIONS, Settings, cache_directory, read_settings
+from pytest_kick.config import Settings, cache_directory, read_settings
 from pytest_kick.errors import UsageError
+from pytest_kick.options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, str, Any, Any]] = {
     "model": ("tiny-*", "m", ("tiny-*",), ("m",)),
     "method": ("l1_*", "m", ("l1_*",), ("m",)),
     "level": ("0.2", "0.1 b8", ("0.2",), ("0.1", "b8")),
+    "noise": ("2", "3", 2, 3),
     "missing": ("skip", "warn", "skip", "warn"),
     "inconclusive": ("warn", "xfail", "warn", "xfail"),
     "limit": ("5", "6", 5, 6),
@@ -71,6 +73,7 @@ def test_the_command_line_wins_over_ini_over_the_default(read: Callable[..., Set
     field = name.replace("-", "_")
     on_line, in_ini = (pytester.path / value if isinstance(value, Path) else value for value in (on_line, in_ini))
     line = (f"--kick-{name}", *given.split()) if name == "judge" else (f"--kick-{name}={given}",)
+    line, ini = ((*line, "--kick-update"), f"{ini}\nkick_update = true") if name == "noise" else (line, ini)
     default = getattr(read(), field)
     assert default not in (on_line, in_ini) or name == "dtype"
     assert getattr(read(*line), field) == on_line
@@ -128,6 +131,9 @@ def test_repeated_options_add_up(read: Callable[..., Settings]) -> None:
         (["--kick-device=cud"], r"--kick-device: value: got 'cud', expected one of cpu, cuda, mps, xpu, .* Did you mean 'cuda'\?"),
         (["--kick-device=cuda:"], r"--kick-device: value: got 'cuda:'"),
         (["--kick-device=cuda:x"], r"--kick-device: value: got 'cuda:x'"),
+        (["--kick-noise=2"], r"--kick-noise: value: got it alone, expected it with --kick-update: what it finds is stored"),
+        (["--kick-noise=7", "--kick-update"], r"--kick-noise: value: got 7, expected at most 6: "),
+        (["--kick-noise=-1", "--kick-update"], r"--kick-noise: value: got -1, expected 0 or more"),
         (["--kick-update", "--kick-limit=5"], r"--kick-update: value: got it with --kick-limit, expected all examples\. Record without"),
         (["--kick-update-new-only", "--kick-limit=5"], r"--kick-update: value: got it with --kick-limit"),
         (["--kick-update", "--kick-update-new-only"], r"--kick-update: value: got it with --kick-update-new-only, expected one of them\."),

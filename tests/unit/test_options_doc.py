@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kick.config import DEVICES, OPTIONS, Option
+from pytest_kick.options import DEVICES, OPTIONS, Option
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "options.md").read_text(encoding="utf-8")

@@ -9,7 +9,8 @@ from made_measurements import make_measurement
 from made_settings import settings_with
 from suite_files import CELL, HEAD, read
 
-from pytest_kick.plan import plan_lines
+from pytest_kick import plan
+from pytest_kick.selection import select
 from pytest_kick.session import Session
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def session_on(tmp_path: Path, text: str, **options: Any) -> Session:
     read(tmp_path, text)
     settings = settings_with(rootdir=tmp_path, baselines=tmp_path / "baselines", **options)
     return Session(settings, [tmp_path / "suites"])
+
+
+def plan_lines(session: Session) -> list[str]:
+    """Return the plan of all cells that the filters leave."""
+    return plan.plan_lines(session, select(session.settings, session.suites))
 
 
 def record(session: Session, n: int, seconds: float) -> None:

@@ -70,6 +70,8 @@ def test_what_is_left_out_is_said(suites: tuple[Suite, ...]) -> None:
     [
         ({"method": ("dynamic_int8",)}, [0, 2, 3]),
         ({"method": ("l1_*",)}, [0, 1, 3]),
+        ({"method": ("dense",)}, [0]),
+        ({"method": ("dense", "l1_*")}, [0, 1, 3]),
         ({"level": ("0.2",)}, [0, 1]),
         ({"level": ("s0.2",)}, [0, 1]),
         ({"level": ("8",)}, [0, 2, 3]),
