@@ -38,6 +38,20 @@ def test_update_over_a_damaged_run_is_new(workspace: Workspace) -> None:
     assert [cell["outcome"] for cell in document["cells"]] == ["pass", "pass"]
 
 
+def test_the_noise_floor_is_measured_and_used(workspace: Workspace) -> None:
+    """`--kick-noise` asks the dense model again and stores its floors; cells are judged by them, and a later update keeps them."""
+    before = workspace.document("--kick-level", "0.1", "-k", "attention")["cells"][0]["verdict"]["regressions"][0]
+    assert before["noise_floor"] == 2.0  # the cautious one
+    result = workspace.run("--kick-update", "--kick-noise", "2", "--kick-method", "dense")
+    assert last_line(result).endswith("1 recorded")
+    floors = workspace.read(str(workspace.baseline("dense")))["noise_floor"]
+    assert floors["facts"].keys() >= {"p1", "free_p1"}
+    assert floors["facts"]["p1"] * before["n"] == pytest.approx(1)  # in float32 no near-tie falls otherwise
+    assert last_line(workspace.run("--kick-update")).endswith("0 recorded, 5 kept")
+    after = workspace.document("--kick-level", "0.1", "-k", "attention")["cells"][0]["verdict"]["regressions"][0]
+    assert after["noise_floor"] == pytest.approx(1)
+
+
 def test_new_only_keeps_what_stands(workspace: Workspace) -> None:
     """`--kick-update-new-only` writes the missing cell and touches no other file, and holds the others against what stands."""
     before = workspace.baselines()
