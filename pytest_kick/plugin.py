@@ -181,10 +181,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which cells the run judges, and how many: REGRESSED is corrected over them."""
+    """Note which cells the run judges, and by how many probes in all: REGRESSED is corrected over them."""
     kick = session.config.stash[SESSION]
     kick.collected = tuple(case for item in session.items if (case := _case(item)) is not None)
-    kick.n_cells = max(1, len(kick.collected))
+    kick.n_comparisons = max(1, sum(len(case.probes) for case in kick.collected))
 
 
 def _case(item: pytest.Item) -> Case | None:

@@ -48,7 +48,7 @@ class Session:
         self.by_id: dict[str, Case] = {}
         self._by_directory: dict[Path, tuple[Suite, ...]] = {}
         self.collected: tuple[Case, ...] = ()
-        self.n_cells = 1
+        self.n_comparisons = 1
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.store = BaselineStore(settings.baselines)
         self.journal = Journal(settings.scratch, settings.run_id)
@@ -192,7 +192,7 @@ class Session:
             stored=stored.examples if stored else None,
             budgets=[budget for budget in case.budgets if budget.probe in measurement.probes],
             confidence=self.settings.confidence,
-            n_cells=self.n_cells,
+            n_comparisons=self.n_comparisons,
             noise_floors=dense[1] if dense else stored.noise_floor if stored else None,
         )
         if stored is None:

@@ -60,24 +60,24 @@ def mcnemar_exact_one_sided(lost: int, gained: int) -> float:
     return float(special.betainc(lost, gained + 1, 0.5)) if lost else 1.0
 
 
-def bonferroni(confidence: float, n_cells: int) -> float:
+def bonferroni(confidence: float, n_comparisons: int) -> float:
     """Return the significance level of one cell, so that a whole run errs at most 1 - confidence of the time.
 
     Args:
         confidence: Of the run, in (0.5, 1).
-        n_cells: Cells judged in the run, at least 1.
+        n_comparisons: Comparisons with stored runs in the whole run, at least 1.
 
     Returns:
-        `(1 - confidence) / n_cells`.
+        `(1 - confidence) / n_comparisons`.
 
     Raises:
         KickError: The confidence is not in its range, or there is no cell.
     """
     critical_z(confidence)
-    if n_cells < 1:
-        msg = f"stats: n_cells: got {n_cells}, expected at least 1. Count the cells of the run."
+    if n_comparisons < 1:
+        msg = f"stats: n_comparisons: got {n_comparisons}, expected at least 1. Count those of the run."
         raise KickError(msg)
-    return (1.0 - confidence) / n_cells
+    return (1.0 - confidence) / n_comparisons
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> tuple[bool, ...]:

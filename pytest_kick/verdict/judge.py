@@ -46,7 +46,7 @@ def judge(
     stored: Mapping[str, Examples] | None,
     budgets: Sequence[Budget] = (),
     confidence: float = 0.95,
-    n_cells: int = 1,
+    n_comparisons: int = 1,
     noise_floors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Verdict:
     """Judge one cell.
@@ -57,7 +57,7 @@ def judge(
         stored: probe -> examples of the stored run of this cell; None where there is none (NEW).
         budgets: what the cell may lose; the dense cell has none.
         confidence: of each one-sided bound, in (0.5, 1).
-        n_cells: cells of the run, at least 1; REGRESSED is corrected over them.
+        n_comparisons: cells of the run, one for each of their probes, at least 1; REGRESSED is corrected over them.
         noise_floors: probe -> metric -> fraction of the examples a run may lose net by noise, as stored with the dense baseline.
 
     Returns:
@@ -86,13 +86,13 @@ def judge(
         whole = reference is not None and len((stored or {})[score.probe]) == len(reference)
         for metric in sorted(metric for probe, metric in judged if probe == score.probe):
             noise = _noise(measurement.dtype, score, metric, noise_floors or {})
-            record = _against_stored(score, reference, metric, stats.bonferroni(confidence, n_cells), noise)
+            record = _against_stored(score, reference, metric, stats.bonferroni(confidence, n_comparisons), noise)
             regressions.append(replace(record, whole=whole))
     return Verdict(
         cell=measurement.cell,
         dtype=measurement.dtype,
         confidence=confidence,
-        n_cells=n_cells,
+        n_comparisons=n_comparisons,
         retentions=tuple(record for record, _ in found.values()),
         checks=tuple(check_budget(budget, found, confidence, measurement.cell) for budget in budgets),
         regressions=tuple(regressions),

@@ -151,7 +151,7 @@ class Regression:
         gained: wrong in the stored run, right now.
         changed: wrong in both with another answer; None where the metric is not the one whose answers are stored.
         p_value: one-sided exact McNemar of the direction that prevails.
-        threshold: significance level of one cell: (1 - confidence) / cells of the run.
+        threshold: significance level of one comparison: (1 - confidence) / comparisons of the run.
         noise_floor: net loss, in examples, that noise alone may cause.
         most_lost: upper bound of the net loss against the stored run, as a share of all examples, at that level; None for NEW.
         worst: groups that lost most.
@@ -194,7 +194,7 @@ class Verdict:
         cell: id of the cell.
         dtype: of the forward pass.
         confidence: of each one-sided bound; RETAINED is not corrected over the cells of a run.
-        n_cells: cells of the run; REGRESSED is corrected over them.
+        n_comparisons: cells of the run, one for each of their probes; REGRESSED is corrected over them.
         retentions: one per probe and outcome metric; empty for the dense cell.
         checks: one per budget.
         regressions: one per probe and judged metric.
@@ -203,7 +203,7 @@ class Verdict:
     cell: str
     dtype: str
     confidence: float
-    n_cells: int
+    n_comparisons: int
     retentions: tuple[Retention, ...] = ()
     checks: tuple[Check, ...] = ()
     regressions: tuple[Regression, ...] = ()
@@ -275,7 +275,7 @@ class Verdict:
             cell=data["cell"],
             dtype=data["dtype"],
             confidence=data["confidence"],
-            n_cells=data["n_cells"],
+            n_comparisons=data["n_comparisons"],
             retentions=tuple(Retention(**{**record, "worst": _groups(record["worst"])}) for record in data["retentions"]),
             checks=tuple(Check(**record) for record in data["checks"]),
             regressions=tuple(Regression(**{**record, "worst": _groups(record["worst"])}) for record in data["regressions"]),

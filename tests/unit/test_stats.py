@@ -409,7 +409,7 @@ BAD = [
     (lambda: stats.retention_score_test(FOUR, 0.0, -0.1), "r: got -0.1, expected a finite retention (at least 0 for"),
     (lambda: stats.retention_score_test(FOUR, 0.2, math.nan), "r: got nan, expected a finite retention (at least 0"),
     (lambda: stats.mcnemar_exact_one_sided(-1, 2), "lost, gained: got -1, 2, expected counts of at least 0. Count"),
-    (lambda: stats.bonferroni(0.95, 0), "n_cells: got 0, expected at least 1. Count the cells of the run."),
+    (lambda: stats.bonferroni(0.95, 0), "n_comparisons: got 0, expected at least 1. Count those of the run."),
     (lambda: stats.holm([0.1, 1.5]), "p_values: got 1.5, expected a number from 0 to 1. Check the tests."),
     (lambda: stats.smallest_detectable_drop(0, 0.1), "n: got 0, expected at least 1 example. Check that the probe"),
     (lambda: stats.smallest_detectable_drop(9, 0.0), "discordance: got 0.0, expected a fraction above 0 and below 1."),

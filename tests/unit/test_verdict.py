@@ -251,7 +251,7 @@ def test_an_example_the_baseline_lacks_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "gained", "n_cells", "word"),
+    ("lost", "gained", "n_comparisons", "word"),
     [
         (0, 0, 1, "UNCHANGED"),
         (1, 0, 1, "CHANGED"),
@@ -266,11 +266,11 @@ def test_an_example_the_baseline_lacks_is_an_error() -> None:
         (80, 30, 230, "REGRESSED"),  # p = 1e-6
     ],
 )
-def test_the_word_against_the_stored_run(lost: int, gained: int, n_cells: int, word: str) -> None:
+def test_the_word_against_the_stored_run(lost: int, gained: int, n_comparisons: int, word: str) -> None:
     """Exact one-sided McNemar at (1 - confidence) / cells, in the direction that prevails."""
-    record = against_stored(pruned(lost=lost, gained=gained, seed=0), n_cells=n_cells).regressions[0]
+    record = against_stored(pruned(lost=lost, gained=gained, seed=0), n_comparisons=n_comparisons).regressions[0]
     assert record.word == word
-    assert record.threshold == pytest.approx(0.05 / n_cells)
+    assert record.threshold == pytest.approx(0.05 / n_comparisons)
     assert (record.lost, record.gained, record.p_stored) == (lost, gained, 0.4)
 
 
@@ -374,7 +374,7 @@ def test_a_verdict_survives_json(lost: int, gained: int, limit: float, kind: str
     """Plain JSON without NaN, and back to an equal verdict."""
     budget = Budget(probe="facts", metric="p1", kind=kind, limit=limit)
     runs = reference(200, right=80)
-    verdict = judge(pruned(n=200, lost=lost, gained=gained), dense=runs, stored=runs if stored else None, budgets=[budget], n_cells=7)
+    verdict = judge(pruned(n=200, lost=lost, gained=gained), dense=runs, stored=runs if stored else None, budgets=[budget], n_comparisons=7)
     text = json.dumps(verdict.to_json(), allow_nan=False)
     assert Verdict.from_json(json.loads(text)) == verdict
     assert json.loads(text)["word"] == verdict.word

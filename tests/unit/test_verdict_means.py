@@ -113,7 +113,7 @@ def test_a_worse_mean_is_a_regression(mean: MeanInfo, name: str, sign: int) -> N
     shift = sign * (0.03 + RNG.uniform(0, 0.01, N))
     base, worse, better = examples_with(), examples_with(**{name: BASE[name] + shift}), examples_with(**{name: BASE[name] - shift})
     one = examples_with(**{name: BASE[name] + np.eye(N)[0] * 0.01})
-    words = [judged(mean, now, stored=base, n_cells=300).regression_word for now in (worse, better, one, base)]
+    words = [judged(mean, now, stored=base, n_comparisons=300).regression_word for now in (worse, better, one, base)]
     assert words == ["REGRESSED", "IMPROVED", "CHANGED", "UNCHANGED"]
     assert judged(mean, worse).regression_word == "NEW"
 

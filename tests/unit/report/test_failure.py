@@ -19,7 +19,7 @@ def verdict(lost: int, gained: int = 0, *, stored_lost: int | None = None, budge
     right = ((np.arange(N) >= lost) & (np.arange(N) < 500)) | (np.arange(N) >= N - gained)
     stored = None if stored_lost is None else {"facts": make_examples((np.arange(N) >= stored_lost) & (np.arange(N) < 500))}
     budgets = [Budget(probe="facts", metric="p1", kind="retention", limit=0.95)] if budget else []
-    return judge(make_measurement(right, compression=L1, seed=3), dense=DENSE, stored=stored, budgets=budgets, n_cells=20)
+    return judge(make_measurement(right, compression=L1, seed=3), dense=DENSE, stored=stored, budgets=budgets, n_comparisons=20)
 
 
 def lines_of(found: Verdict, **kwargs: object) -> list[str]:

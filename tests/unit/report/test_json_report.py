@@ -21,7 +21,7 @@ DENSE = {"facts": make_examples(np.arange(40) % 3 > 0)}
 def document(*, examples: bool = False, complete: bool = True) -> dict:
     """Return the document of a run with one judged cell and one that could not be measured."""
     measurement = make_measurement(np.arange(40) % 4 > 0, compression=L1, seed=1)
-    verdict = judge(measurement, dense=DENSE, stored=None, n_cells=2)
+    verdict = judge(measurement, dense=DENSE, stored=None, n_comparisons=2)
     cells = [
         cell_entry(
             case_id=f"s--m--{L1.id}",

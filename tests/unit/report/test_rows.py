@@ -22,7 +22,7 @@ BUDGET = Budget(probe="facts", metric="p1", kind="retention", limit=0.95)
 def judged(right: np.ndarray, *, new: bool = False) -> tuple[dict, dict]:
     """Return the JSON of a pruned cell's measurement and verdict."""
     measurement = make_measurement(right, compression=L1, seed=2)
-    verdict = judge(measurement, dense=DENSE, stored=None if new else DENSE, budgets=[BUDGET], n_cells=3)
+    verdict = judge(measurement, dense=DENSE, stored=None if new else DENSE, budgets=[BUDGET], n_comparisons=3)
     return json.loads(json.dumps(measurement.to_json())), json.loads(json.dumps(verdict.to_json()))
 
 
