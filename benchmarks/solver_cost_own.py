@@ -31,7 +31,7 @@ def step_of(job: dict[str, Any]) -> CompressionStep:
     if job["method"] == "gptq":
         own = {"group": job["group"], "act_order": job["act_order"]}
     else:
-        own = {"pattern": job["pattern"]} if job["pattern"] else {}
+        own = {"pattern": job["pattern"].replace(":", "of")} if job["pattern"] else {}
     data = {"count": job["count"], "length": job["length"], "seed": job["seed"], "propagate": job["propagate"]}
     level = job["bits"] if job["method"] == "gptq" else job["sparsity"]
     return CompressionStep(method=job["method"], scope="overall", level=level, params=tuple({**own, **data}.items()))
