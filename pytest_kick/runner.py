@@ -152,9 +152,8 @@ class Runner:
             model, report = self.prepare(case, dtype, watch)
             with watch.phase("evaluate"):
                 scores = self._ask(case, model, asked, references)
-            with watch.phase("noise"):
-                again = BATCH_SIZES[: self.settings.noise] if case.is_dense else ()
-                repeats = [self._ask(case, model, asked | {"batch_size": size}, references) for size in again]
+            again = BATCH_SIZES[: self.settings.noise] if case.is_dense else ()
+            repeats = [self._ask(case, model, asked | {"batch_size": size}, references) for size in again]
         except BaseException:
             self._models.drop()  # whatever state it is in; the next cell loads it again
             raise
