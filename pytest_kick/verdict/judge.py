@@ -196,11 +196,15 @@ def _regression(score: ProbeScore, reference: Examples | None, metric: str, thre
 
 
 def _noise(dtype: str, score: ProbeScore, metric: str, floors: Mapping[str, Mapping[str, float]]) -> float:
-    """Return the net loss that noise may cause, in examples, or in units of a mean: measured, or a cautious figure until it is."""
+    """Return the net loss that noise may cause, in examples, or in units of a mean: measured, or a cautious figure until it is.
+
+    A cautious figure of a mean is only ever raised.
+    """
     n = len(score.examples)
     measured = floors.get(score.probe, {}).get(metric)
     if score.mean(metric):
-        return NOISE[dtype] if measured is None else measured
+        # Passes of other sizes move a mean less than another machine does, and the dense model's distance from itself not at all.
+        return max(NOISE[dtype], measured or 0.0)
     if measured is not None:
         return measured * n
     return 0.005 * n if dtype == "bfloat16" else max(2.0, 0.001 * n)

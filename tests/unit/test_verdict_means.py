@@ -119,11 +119,13 @@ def test_a_worse_mean_is_a_regression(mean: MeanInfo, name: str, sign: int) -> N
 
 
 def test_noise_is_no_regression() -> None:
-    """A difference below the noise floor is CHANGED however sure it is; a floor that was measured holds instead of the default."""
+    """A difference below the noise floor is CHANGED however sure it is; a measured floor raises the default, never lowers it."""
     now = examples_with(nats=BASE["nats"] + 0.0005 + RNG.uniform(0, 1e-5, N))
     assert judged(NATS, now, stored=examples_with()).regression_word == "CHANGED"
-    measured_floor = {"asked": {"nats": 0.0001}}
-    assert judged(NATS, now, stored=examples_with(), noise_floors=measured_floor).regression_word == "REGRESSED"
+    assert judged(NATS, now, stored=examples_with(), noise_floors={"asked": {"nats": 0.0001}}).regression_word == "CHANGED"
+    more = examples_with(nats=BASE["nats"] + 0.002 + RNG.uniform(0, 1e-5, N))
+    assert judged(NATS, more, stored=examples_with()).regression_word == "REGRESSED"
+    assert judged(NATS, more, stored=examples_with(), noise_floors={"asked": {"nats": 0.003}}).regression_word == "CHANGED"
 
 
 def test_what_is_whole_is_settled() -> None:
