@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_kick.baseline import check_fresh
@@ -13,7 +14,7 @@ from pytest_kick.result import Measurement
 from pytest_kick.spec import CompressionSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pytest_kick.baseline import Baseline
     from pytest_kick.session import Session
@@ -51,9 +52,22 @@ def asked_scores(session: Session) -> dict[str, list[Probed]]:
         measured: Measurement | Baseline = Measurement.from_json(outcome["measurement"])
         if outcome["first_look"]:
             measured = session.store.read(case.shelf, measured.dtype, case.cell)
+        if case.is_dense and not measured.noise_floor:
+            measured = replace(measured, noise_floor=_stored_noise(session, case.shelf, measured))
         for probe, scores in found.items():
             scores.extend(probed_from(case.shelf, case.model.family, case.compression, measured, probe))
     return found
+
+
+def _stored_noise(session: Session, shelf: str, measured: Measurement | Baseline) -> Mapping[str, Mapping[str, float]]:
+    """Return the noise floors that are stored with a dense model, none where the stored run measured something else."""
+    try:
+        stored = session.store.read(shelf, measured.dtype, measured.cell)
+        if isinstance(measured, Measurement):
+            check_fresh(stored, measured, sampled=True)
+    except BaselineError:
+        return {}
+    return stored.noise_floor
 
 
 def _dense(session: Session, needed: dict[tuple[str, str], tuple[str, Measurement]], have: set[tuple[str, str]]) -> Iterator[Cell | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,8 @@ import numpy as np
 from pytest_kick.claims.books import long_against_short, open_against_closed
 from pytest_kick.claims.displaced import displaced
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED, Finding, number
-from pytest_kick.claims.flips import FEWEST, flips_beyond_score, margin_of_flips
+from pytest_kick.claims.flips import FEWEST, dense_flips, flips_beyond_score, margin_of_flips
 from pytest_kick.claims.fluency import forgotten_while_fluent
-from pytest_kick.verdict.means import NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,10 +66,13 @@ def _flips(cells: Iterable[Probed], confidence: float) -> list[Finding]:
             before, now = dense.on(ids, _METRIC), cell.on(ids, _METRIC)
             if _same_scores(dense, cell):
                 continue
-            result = flips_beyond_score(before, now, NOISE[dense.dtype], confidence)
+            floor = dense_flips(dense.noise, _METRIC, dense.dtype, len(ids))
+            result = flips_beyond_score(before, now, floor.share, confidence)
             if result.word != NOT_APPLICABLE:
                 found.append((result.word, result.flips, result.flips_interval, cell))
-        made.append(_weakest(dense, FLIPS, found, "share of facts", "no cell's score is as the dense model's"))
+        floor = dense_flips(dense.noise, _METRIC, dense.dtype, len(dense.score.examples))
+        finding = _weakest(dense, FLIPS, found, "share of facts", "no cell's score is as the dense model's")
+        made.append(replace(finding, detail=f"{finding.detail}; {floor}") if found else finding)
     return made
 
 

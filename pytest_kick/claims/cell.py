@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +38,10 @@ class Measured(Protocol):
     @property
     def compression(self) -> CompressionReport:
         """Return what the steps achieved."""
+
+    @property
+    def noise_floor(self) -> Mapping[str, Mapping[str, float]]:
+        """Return probe -> metric -> how far chance alone moves it; of dense models, where it was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,9 +11,12 @@ import numpy as np
 from pytest_kick import stats
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED
 from pytest_kick.errors import KickError
+from pytest_kick.noise import FLIPS
 from pytest_kick.stats import Interval, PairedCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     Flags = NDArray[np.bool_]
@@ -42,6 +45,42 @@ class FlipsBeyondScore:
     drop_interval: Interval
     flips: float
     flips_interval: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseFlips:
+    """Hold how many answers of a dense model change by chance alone.
+
+    Attributes:
+        share: of the examples, in [0, 1).
+        measured: between runs of it, with `--kick-noise`; else it is assumed.
+    """
+
+    share: float
+    measured: bool
+
+    def __str__(self) -> str:
+        """Return it for the detail of a finding."""
+        return f"two dense runs differ by {f'{self.share:.4f}'.lstrip('0')} ({'measured' if self.measured else 'assumed'})"
+
+
+def dense_flips(measured: Mapping[str, float], metric: str, dtype: str, n: int) -> DenseFlips:
+    """Return the floor that flips have to exceed.
+
+    What is stored as the noise of a score is a net change, and flips that cancel move no score: only flips that were counted between
+    dense runs are a floor of flips. Until they are, the cautious figures stand that a net loss has to exceed, or a measured net
+    change that is larger, since no fewer answers flipped then.
+
+    Args:
+        measured: metric -> noise floor of the probe, as stored with the dense baseline.
+        metric: the outcome.
+        dtype: of the forward pass.
+        n: examples that are compared.
+    """
+    if (counted := measured.get(f"{FLIPS}{metric}")) is not None:
+        return DenseFlips(share=counted, measured=True)
+    assumed = 0.005 if dtype == "bfloat16" else max(2.0 / n, 0.001)
+    return DenseFlips(share=max(assumed, measured.get(metric, 0.0)), measured=False)
 
 
 def flips_beyond_score(dense: Flags, now: Flags, noise: float, confidence: float = 0.95) -> FlipsBeyondScore:

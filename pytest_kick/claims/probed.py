@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from pytest_kick.claims.ruling import EQUAL, Ruling
 from pytest_kick.stats import Interval, percentile_interval, resamples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +37,7 @@ class Probed:
         compression: what was done to it; no steps for the dense model.
         dtype: of the forward pass.
         score: of the probe.
+        noise: metric -> how far chance alone moves it, see `pytest_kick.noise`: of dense models of which it was measured.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Probed:
     compression: CompressionSpec
     dtype: str
     score: ProbeScore
+    noise: Mapping[str, float] = field(default_factory=dict)
 
     def on(self, ids: NDArray[np.str_], metric: str) -> NDArray[np.bool_]:
         """Return the outcomes of the examples named, `(n,)`, in that order."""
@@ -61,7 +63,17 @@ def probed_from(model: str, family: str, compression: CompressionSpec, measured:
         probe: name of the probe, without parameters.
     """
     scores = [score for score in measured.scores if score.probe.split("--")[0].split(":")[0] == probe]
-    return [Probed(model=model, family=family, compression=compression, dtype=measured.dtype, score=score) for score in scores]
+    return [
+        Probed(
+            model=model,
+            family=family,
+            compression=compression,
+            dtype=measured.dtype,
+            score=score,
+            noise=measured.noise_floor.get(score.probe, {}),
+        )
+        for score in scores
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_flips_where_the_score_stands() -> None:
         (found,) = [finding for finding in decide_asked({"facts": cells}) if finding.claim == "C13"]
         words[name] = found.word
     assert words == {"swapped": "holds", "worse": "not applicable", "same": "not applicable"}
+
+
+@pytest.mark.parametrize(("noise", "word"), [({}, "holds"), ({"flips_p1": 0.25}, "does not hold"), ({"flips_p1": 0.15}, "undecided")])
+def test_flips_have_to_exceed_those_between_dense_runs(noise: dict[str, float], word: str) -> None:
+    """C13: the same 15% of flips hold against what is assumed of dense runs, and not where their own runs differ as much."""
+    swapped = DENSE.copy()
+    swapped[:30], swapped[-30:] = False, True
+    cells = [replace(facts(DENSE), noise=noise), facts(swapped, 0.1, margin=RNG.normal(size=N).astype(np.float32))]
+    (found,) = [finding for finding in decide_asked({"facts": cells}) if finding.claim == "C13"]
+    assert found.word == word
+    assert ("(measured)" if noise else "(assumed)") in found.detail
 
 
 @pytest.mark.parametrize(("near", "word"), [(True, "holds"), (False, "does not hold")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,14 @@ def test_scores_are_taken_by_the_name_of_the_probe() -> None:
     measured = make_measurement(scores=tuple(make_score(asked, probe=name) for name in names))
     found = probed_from("m", "decoder", DENSE, measured, "open_book")
     assert [cell.score.probe for cell in found] == list(names[:2])
+
+
+def test_noise_goes_with_its_own_probe() -> None:
+    """What chance moves is stored by the probe's whole id, parameters and all."""
+    asked = examples(4, right=np.ones(4, np.bool_))
+    scores = tuple(make_score(asked, probe=name) for name in ("open_book", "open_book--distractors-16"))
+    measured = replace(make_measurement(scores=scores), noise_floor={"open_book": {"flips_open": 0.01}})
+    assert [cell.noise for cell in probed_from("m", "decoder", DENSE, measured, "open_book")] == [{"flips_open": 0.01}, {}]
 
 
 def test_a_rule_over_cells_needs_each_of_them() -> None:
