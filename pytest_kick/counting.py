@@ -113,6 +113,20 @@ def accepted_lines(session: Session) -> list[str]:
     return [*lines[:_SHOWN], *more]
 
 
+def noise_lines(session: Session) -> list[str]:
+    """Say what a run that measured noise floors found, one line for each dense model: the net change of each probe's own metric."""
+    lines = []
+    for outcome in session.finished():
+        measured = outcome["measurement"] or {}
+        floors = measured.get("noise_floor", {})
+        own = [(score["probe"], score["metric"], score["n"]) for score in measured.get("scores", ()) if score["probe"] in floors]
+        if own:
+            parts = [f"{probe} {metric} {floors[probe][metric]:.2g} (n={count(n)})" for probe, metric, n in own if metric in floors[probe]]
+            model = session.by_id[outcome["id"]].model.name
+            lines.append(f"kick: noise floor: {model} {measured['dtype']}: {', '.join(parts)}")
+    return lines
+
+
 def accepted_note(session: Session) -> list[str]:
     """Say in the last line how many cells were worse than the stored runs that they replaced."""
     recorded = [outcome["verdict"] for outcome in session.outcomes.values() if outcome["verdict"] and not outcome["problem"]]

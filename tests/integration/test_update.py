@@ -44,6 +44,7 @@ def test_the_noise_floor_is_measured_and_used(workspace: Workspace) -> None:
     assert before["noise_floor"] == 2.0  # the cautious one
     result = workspace.run("--kick-update", "--kick-noise", "2", "--kick-method", "dense")
     assert last_line(result).endswith("1 recorded")
+    result.stdout.fnmatch_lines(["kick: noise floor: tiny-decoder float32: facts p1 0.0083 (n=120)"])
     floors = workspace.read(str(workspace.baseline("dense")))["noise_floor"]
     assert floors["facts"].keys() >= {"p1", "free_p1"}
     assert floors["facts"]["p1"] * before["n"] == pytest.approx(1)  # in float32 no near-tie falls otherwise
