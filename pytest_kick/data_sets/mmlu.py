@@ -148,8 +148,12 @@ def load_mmlu(source: DataSource, split: Split, subjects: tuple[str, ...]) -> di
     return {name: tuple(_of_file(source.file(f"mmlu/{split}/{name}_{split}.csv"), name, split)) for name in subjects}
 
 
-def _of_file(path: Path, subject: str, split: Split) -> Iterator[Item]:
-    """Yield the questions of a CSV file without a header: question, four options, the letter of the right one."""
+def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield `file:line` and the six cells of each question of a CSV file without a header: question, four options, a letter.
+
+    Raises:
+        DataError: the file cannot be read, has no question, or a line has not six cells.
+    """
     count = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -163,7 +167,7 @@ def _of_file(path: Path, subject: str, split: Split) -> Iterator[Item]:
                     field = FIELDS[len(row)] if len(row) < len(FIELDS) else "line"
                     msg = f"{where}: {field}: got {len(row)} fields, expected {', '.join(FIELDS)}. Correct the file."
                     raise DataError(msg)
-                yield _item(where, f"{subject}/{split}/{count}", subject, dict(zip(FIELDS, row, strict=True)))
+                yield where, row
                 count += 1
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"{path}: file: got {type(error).__name__} ({error}), expected a CSV file in UTF-8. Take it anew from its source."
@@ -171,6 +175,12 @@ def _of_file(path: Path, subject: str, split: Split) -> Iterator[Item]:
     if not count:
         msg = f"{path}: file: got no question, expected at least one. Take it anew from its source."
         raise DataError(msg)
+
+
+def _of_file(path: Path, subject: str, split: Split) -> Iterator[Item]:
+    """Yield the questions of a file."""
+    for number, (where, row) in enumerate(csv_rows(path)):
+        yield _item(where, f"{subject}/{split}/{number}", subject, dict(zip(FIELDS, row, strict=True)))
 
 
 def _of_hub(source: DataSource, split: Split, subjects: tuple[str, ...]) -> dict[str, tuple[Item, ...]]:

@@ -115,10 +115,12 @@ class Choice:
     Attributes:
         logprobs: `(options,)` log-likelihood of each, as asked.
         gold: places of the right ones, at least one.
+        answers: texts of the right ones.
     """
 
     logprobs: Floats
     gold: tuple[int, ...]
+    answers: tuple[str, ...]
 
 
 def choices_of(asked: Asked, samples: Samples) -> list[Choice]:
@@ -134,7 +136,8 @@ def choices_of(asked: Asked, samples: Samples) -> list[Choice]:
             if not gold:
                 return []
             logprobs = [float(answer[0]) for answer in sample["filtered_resps"][: len(options)]]
-            found.append(Choice(logprobs=np.asarray(logprobs), gold=gold))
+            answers = tuple(dict.fromkeys(str(options[place]) for place in gold))
+            found.append(Choice(logprobs=np.asarray(logprobs), gold=gold, answers=answers))
     return found
 
 
@@ -171,15 +174,16 @@ def floors_of(
     """Return what knowing nothing scores under each metric, and the trivial baselines behind it.
 
     `constant` is lm-eval's own verdict on a model to which every token is as likely, and which writes nothing. Where options are chosen
-    there is also `chance`, an option drawn at random, and `majority`, always the option in the place that is right most often.
+    there is also `chance`, an option drawn at random, and `majority`, always the answer (`yes`, `B`) that is right most often: models are
+    asked for texts, and where those differ from document to document the place that an option has in the data is nothing they see.
     """
     arrays, means = nothing
     trivial = {name: {"constant": float(values.mean())} for name, values in arrays.items() if values.dtype == np.bool_}
     trivial |= {mean.name: {"constant": value_of(mean, examples)} for mean in means}
     if choices:
         chance = math.fsum(len(choice.gold) / len(choice.logprobs) for choice in choices) / len(choices)
-        places = Counter(place for choice in choices for place in choice.gold)
-        majority = places.most_common(1)[0][1] / len(choices)
+        answers = Counter(answer for choice in choices for answer in choice.answers)
+        majority = answers.most_common(1)[0][1] / len(choices)
         for name in CHOSEN & {name for name, values in arrays.items() if values.dtype == np.bool_}:
             trivial[name] |= {"chance": chance, "majority": majority}
     losses = {mean.name for mean in means if mean.kind == "loss"}

@@ -26,6 +26,7 @@ from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from pytest_kick.errors import DataError, KickError, ProbeError
+from pytest_kick.probes.lm_eval_data import brought
 from pytest_kick.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -80,15 +81,16 @@ def load_tasks(reference: str, context: ProbeContext) -> dict[str, Any]:
 
     Args:
         reference: a name of lm-eval's, or `path:FILE`.
-        context: says whether the network may be used, and where to keep the index.
+        context: says where data lie, whether the network may be used, and where to keep the index.
 
     Raises:
         ProbeError: there is no such task, it runs code that a model wrote, or lm-eval cannot load it.
         DataError: its data cannot be had.
     """
     where = f"lm_eval:{context.spec.param('task')}"
+    data = brought(where, context.data, int(context.spec.param("shots")))
     try:
-        with quiet(), seeded(), _network(offline=context.offline), warnings.catch_warnings():
+        with quiet(), seeded(), _network(offline=context.offline), data, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = _load(where, reference, context)
     except KickError:
@@ -174,7 +176,7 @@ def _explained(where: str, error: Exception, *, offline: bool) -> KickError:
     if any(type(each).__name__ in NETWORK for each in chain if each):
         got = "--kick-offline" if offline else f"{type(error).__name__} ({reason})"
         todo = "Run it once with a network" if offline else "Check the network and the name"
-        return DataError(f"{where}: network: got {got}, expected the task's data. {todo}, or give a YAML with local data_files.")
+        return DataError(f"{where}: network: got {got}, expected the task's data. {todo}, or bring them by --kick-data.")
     if isinstance(error, FileNotFoundError):
         return DataError(f"{where}: data: got no file ({reason}), expected those that the task names. Correct the YAML.")
     return ProbeError(f"{where}: task: got {type(error).__name__} ({reason}), expected one that lm-eval can load. Correct the task.")

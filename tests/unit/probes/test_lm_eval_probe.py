@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,16 +116,25 @@ def test_all_zero_weights_score_no_more_than_knowing_nothing(kind: str, config: 
 
 
 def test_floors_are_the_best_of_what_needs_no_knowledge(tmp_path: Path) -> None:
-    """The floor of a closed choice is the best of chance, the commonest place, and lm-eval's verdict on constant logits."""
+    """The floor of a closed choice is the best of chance, the commonest answer, and lm-eval's verdict on constant logits."""
     path = write_task(tmp_path, CHOICE, n=12)
     score = probe_of(path).run(model_of("llama"))
     made = rows(12)
     assert score.trivial["chance"] == pytest.approx(np.mean([1 / len(row["options"]) for row in made]))
-    assert score.trivial["majority"] == pytest.approx(max(np.bincount([row["gold"] for row in made])) / 12)
+    assert score.trivial["majority"] == pytest.approx(max(Counter(row["options"][row["gold"]] for row in made).values()) / 12)
     lengths = [[len(option.split()) for option in row["options"]] for row in made]
     shortest = [row.index(min(row)) for row in lengths]
     assert score.trivial["constant"] == pytest.approx(np.mean([a == row["gold"] for a, row in zip(shortest, made, strict=True)]))
     assert score.floors["acc"] == max(score.trivial.values())
+
+
+def test_a_right_answer_that_always_stands_first_is_no_baseline(tmp_path: Path) -> None:
+    """Where the data list the right option first (TruthfulQA), no model sees it: the majority counts answers, not places."""
+    path = write_task(tmp_path, CHOICE, n=12, doc_to_target=0)
+    score = probe_of(path).run(model_of("llama"))
+    firsts = Counter(row["options"][0] for row in rows(12))
+    assert score.trivial["majority"] == pytest.approx(max(firsts.values()) / 12)
+    assert score.trivial["majority"] < 1.0
 
 
 def test_broken_logits_end_in_one_line(tmp_path: Path) -> None:
