@@ -124,6 +124,9 @@ def read_settings(config: pytest.Config, run_id: str) -> Settings:
     values = {option.dest.removeprefix("kick_"): _value(config, option) for option in OPTIONS}
     n_workers = _count_workers(config)
     _check(values)
+    if config.getoption("kick_judge_repeats") is not None and not values["judge"]:  # an ini may hold it for runs that name a judge
+        msg = f"--kick-judge-repeats: value: got {values['judge_repeats']} without a judge, expected --kick-judge. Give both or none."
+        raise UsageError(msg)
     root = config.rootpath
     if values["dtype"] == "auto":
         values["dtype"] = "bfloat16" if values["device"].partition(":")[0] != "cpu" or has_fast_bfloat16() else "float32"
@@ -215,8 +218,9 @@ def _check(values: Mapping[str, Any]) -> None:
         msg = f"--kick-confidence: value: got {confidence}, expected a fraction in (0.5, 1).{hint or ' Correct it.'}"
         raise UsageError(msg)
     for name in ("limit", "seed", "threads", "batch_size", "judge_repeats", "noise"):
-        if values[name] < 0:
-            msg = f"--kick-{name.replace('_', '-')}: value: got {values[name]}, expected 0 or more. Correct it."
+        least = int(name == "judge_repeats")  # an answer that is never judged has no score
+        if values[name] < least:
+            msg = f"--kick-{name.replace('_', '-')}: value: got {values[name]}, expected {least} or more. Correct it."
             raise UsageError(msg)
     kind, colon, index = values["device"].partition(":")
     if kind not in DEVICES or (colon and not index.isdecimal()):

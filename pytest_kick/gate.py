@@ -70,6 +70,7 @@ def enforce(session: Session, outcome: Outcome) -> None:
         recorded=outcome.recorded,
         noted=outcome.noted,
         accepted=settings.update,
+        scores=[score.plain() for score in outcome.measurement.scores] if outcome.measurement else (),
     )
     if failed or settings.inconclusive == "fail":
         raise RegressionError("\n".join(lines))

@@ -118,7 +118,8 @@ class Runner:
             except KickError:
                 raise
             except Exception as error:
-                reason = " ".join(str(error).split())[:300]
+                # Written by others, perhaps with what a model said in it: nothing of it may steer a terminal.
+                reason = " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())[:300]
                 msg = f"{case.id}: cell: got {type(error).__name__} ({reason}), expected it to run. See it with --full-trace."
                 raise CompressionError(msg) from error
         return self._assemble(case, dtype, measured, watch, caught)

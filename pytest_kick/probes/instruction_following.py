@@ -18,8 +18,9 @@ from pytest_kick.errors import ProbeError
 from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.conversation import Conversations, converse, distinct
-from pytest_kick.probes.judge import Judge, noise_metrics
+from pytest_kick.probes.judge import Judge
 from pytest_kick.probes.judge_instructions import InstructionJudge
+from pytest_kick.probes.judge_ratings import Ratings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,13 +35,9 @@ if TYPE_CHECKING:
     from pytest_kick.probes.judge_scores import Judgement
     from pytest_kick.result import ProbeScore
 
-    Judgements = Sequence[tuple[Judgement, ...]]
-
 GRAM = 4
 LOOPING = 0.5
 """Share of distinct 4-grams below which an answer goes round in a circle."""
-MOST_MISSING = 0.2
-"""Share of conversations that may be left out because the judge gave no number."""
 UNREAD = "the judge gave no rating that can be read"
 
 
@@ -106,17 +103,16 @@ class InstructionFollowing:
             reference: what `reference` returned for the dense model, same limit and seed.
 
         Raises:
-            ProbeError: logits are NaN or infinite, or the judge cannot be asked.
+            ProbeError: logits are NaN or infinite, or the judge cannot be asked, or says nothing of too many.
         """
         places = self._sample(limit, seed)
         asked = [self._questions[place] for place in places]
         trivial = self._trivial(asked)  # first: a judge that cannot be asked costs no generation
         talk = converse(model, asked, self._new_tokens, batch_size, progress)
         arrays = _shapes(model, asked, talk)
-        turns = self._judge.scores(asked, talk.answers) if self._judge else []
-        wins = self._wins(asked, talk, reference or {}) if self._versus else []
-        kept = self._read(turns, wins, len(asked))
-        arrays |= _judged(turns, wins)
+        ratings = self._ratings(asked, talk, reference or {})
+        kept = ratings.kept(len(asked), f"probe {self._spec.id}", "questions")
+        arrays |= ratings.arrays()
         score = assembled(
             self._spec,
             version=self.version,
@@ -128,19 +124,33 @@ class InstructionFollowing:
             trivial=trivial,
             excluded={} if kept.all() else {UNREAD: int((~kept).sum())},
             settings=self._settings(talk),
-            work=talk.work | _counted(turns, wins),
+            work=talk.work | ratings.work(kept),
         )
         # Without a judge the probe's own metric was not measured: what is left is whether it answered at all.
         return replace(
             score,
-            metrics={**score.metrics, **noise_metrics(judgement for both in turns for judgement in both)},
+            metrics={**score.metrics, **ratings.noise(kept)},
             metric=score.metric if self._judge else "answered",
         )
 
     def _sample(self, limit: int | None, seed: int) -> Array:
         return sampled([question.id for question in self._questions], [question.category for question in self._questions], limit, seed)
 
-    def _wins(self, asked: Sequence[Instruction], talk: Conversations, reference: Mapping[str, Array]) -> Judgements:
+    def _ratings(self, asked: Sequence[Instruction], talk: Conversations, reference: Mapping[str, Array]) -> Ratings:
+        """Return what the judge says of each turn, and of each turn beside the dense model's."""
+        if self._judge is None:
+            return Ratings()
+        turns = self._judge.scores(asked, talk.answers)
+        judged = {f"judge_turn{turn + 1}": [both[turn] for both in turns] for turn in range(TURNS)}
+        metrics = {"judge": tuple(judged), **{name: (name,) for name in judged}}
+        if self._versus:
+            wins = self._wins(asked, talk, reference)
+            compared = {f"win_turn{turn + 1}": [both[turn] for both in wins] for turn in range(TURNS)}
+            judged |= compared
+            metrics["win"] = tuple(compared)
+        return Ratings(judged=judged, metrics=metrics, model=self._judge.judge.model, repeats=self._judge.judge.repeats)
+
+    def _wins(self, asked: Sequence[Instruction], talk: Conversations, reference: Mapping[str, Array]) -> list[tuple[Judgement, ...]]:
         others = reference.get("answers")
         if self._judge is None or others is None or len(others) != len(asked):
             msg = (
@@ -148,23 +158,6 @@ class InstructionFollowing:
             )
             raise ProbeError(msg)
         return self._judge.wins(asked, talk.answers, [tuple(map(str, row)) for row in others])
-
-    def _read(self, turns: Judgements, wins: Judgements, n: int) -> NDArray[np.bool_]:
-        """Return `(n,)` whether every number of a conversation could be read; all where nobody judges.
-
-        Raises:
-            ProbeError: so many could not that those left are no sample: a judge says nothing of the answers that are odd.
-        """
-        if self._judge is None:
-            return np.ones(n, np.bool_)
-        wins = wins or [()] * n
-        kept = np.asarray([all(j.score is not None for j in (*both, *won)) for both, won in zip(turns, wins, strict=True)], np.bool_)
-        missing = int((~kept).sum())
-        if missing > max(1.0, MOST_MISSING * n):
-            where = f"probe {self._spec.id}: judge {self._judge.judge.model!r}"
-            msg = f"{where}: got no rating for {missing} of {n} questions, expected numbers in double brackets. Take another judge."
-            raise ProbeError(msg)
-        return kept
 
     def _floors(self) -> dict[str, float]:
         """Return what saying nothing scores, in each metric's own units."""
@@ -207,22 +200,3 @@ def _shapes(model: LoadedModel, asked: Sequence[Instruction], talk: Conversation
         "margin": talk.margins.min(1).astype(np.float32),
         "predicted": np.asarray([content_hash(*both) >> 1 if any(both) else -1 for both in talk.answers], np.int32),
     }
-
-
-def _judged(turns: Judgements, wins: Judgements) -> dict[str, Array]:
-    """Return the scores per conversation; what could not be read is NaN, and is left out afterwards."""
-    found = {}
-    if turns:
-        both = np.asarray([[np.nan if j.score is None else j.score for j in row] for row in turns], np.float32)
-        found = {"judge": both.mean(1), **{f"judge_turn{n + 1}": both[:, n] for n in range(TURNS)}}
-    if wins:
-        found["win"] = np.asarray([[np.nan if j.score is None else j.score for j in row] for row in wins], np.float32).mean(1)
-    return found
-
-
-def _counted(turns: Judgements, wins: Judgements) -> dict[str, float]:
-    judgements = [judgement for row in (*turns, *wins) for judgement in row]
-    if not judgements:
-        return {}
-    texts, unread = sum(len(j.texts) for j in judgements), sum(j.unparsable for j in judgements)
-    return {"judge_answers": float(texts), "judge_unparsable": float(unread)}

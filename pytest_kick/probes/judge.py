@@ -3,9 +3,8 @@
     judge = Judge.from_context(context)          # None where the run has no --kick-judge
     found = judge.rate([Rating(prompt=..., low=1, high=5), ...])
     found[0].score                               # mean of K; None: nothing could be read, the example is missing
-    noise_metrics(found)                         # how much the judge disagrees with itself; nothing for K = 1
 
-`judge_rubrics` has prompts; `judge_scores` what comes back.
+`judge_rubrics` has prompts; `judge_scores` what comes back; `judge_ratings` what a probe reports of it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from pytest_kick.probes.judge_cache import JudgeCache
-from pytest_kick.probes.judge_client import MAX_TOKENS, TEMPERATURE, JudgeClient
-from pytest_kick.probes.judge_scores import Judgement, Noise, Pair, Rating, noise_metrics, noise_of, preference, rating_in
+from pytest_kick.probes.judge_client import MAX_TOKENS, TEMPERATURE, JudgeClient, check_installed
+from pytest_kick.probes.judge_scores import Judgement, Noise, Pair, Rating, noise_of, preference, rating_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     Question = Mapping[str, str | int | float]
 
-__all__ = ["Judge", "Judgement", "Noise", "Pair", "Rating", "noise_metrics", "noise_of"]
+__all__ = ["Judge", "Judgement", "Noise", "Pair", "Rating", "noise_of"]
 
 WORKERS = 8
 
@@ -50,12 +49,14 @@ class Judge:
         """Return the judge of a run, None where it has none.
 
         Raises:
-            ProbeError: its address cannot be one.
+            ProbeError: its address cannot be one, or the package that asks it is not installed: known before a model has answered.
         """
         if not context.judge:
             return None
         url, model = context.judge
-        return cls(JudgeClient(url=url.rstrip("/"), model=model), JudgeCache(context.cache / "judge"), repeats=context.judge_repeats)
+        client = JudgeClient(url=url.rstrip("/"), model=model)
+        check_installed()
+        return cls(client, JudgeCache(context.cache / "judge"), repeats=context.judge_repeats)
 
     def rate(self, items: Sequence[Rating], progress: Callable[[int, int], None] | None = None) -> list[Judgement]:
         """Return a number for each item, as often as `repeats` says.

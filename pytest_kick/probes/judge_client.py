@@ -1,17 +1,21 @@
 """The way to a judge: any endpoint that speaks OpenAI's chat completions, through the `openai` package.
 
 The package retries what may pass (429, 5xx, timeouts, lost connections) with growing pauses, and waits as long as the server asks
-for. The key comes from the environment and lives in the package's client alone: no error, log line or file holds it.
+for, up to two minutes. The key comes from the environment and lives in the package's client alone: no error, log line or file holds it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,7 +33,10 @@ MAX_TOKENS = 4096
 TIMEOUT = 120.0
 """Seconds without a byte."""
 RETRIES = 5
+LONGEST_WAIT = 120.0
+"""Seconds: where a server asks for more, the package does not try again."""
 _SHOWN = 120
+_NOT_INSTALLED = "--kick-judge: package: got no openai, expected it installed. pip install 'pytest-kick[judge]'."
 _NO_KEY = "none"  # servers without keys take anything
 _SHORTEST_KEY = 8  # characters: a shorter one is a placeholder, and may stand in any text
 
@@ -66,7 +73,14 @@ class JudgeClient:
             ProbeError: the endpoint cannot be asked, or answers something else than a chat completion.
         """
         package: Any = _package()
-        client = package.OpenAI(api_key=_key() or _NO_KEY, base_url=self.url, timeout=self.timeout, max_retries=self.retries)
+        try:
+            client = package.OpenAI(api_key=_key() or _NO_KEY, base_url=self.url, timeout=self.timeout, max_retries=self.retries)
+        except ProbeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what the transport raises for proxies and certificates of the environment
+            client, refused = None, type(error).__name__
+        if client is None:  # outside of the handler: the transport's exceptions hold addresses of proxies, and those passwords
+            raise self._failure(refused, "Check HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE")
         client.organization = client.project = None  # of OpenAI's accounts, from the environment: nobody else's business
         with client:
             yield lambda system, prompt: self._ask(client, package, system, prompt)
@@ -82,8 +96,11 @@ class JudgeClient:
             got, advice = self._status(error)
         except package.APITimeoutError:
             got, advice = f"no answer within {self.timeout:g} s", "Try again, or take a faster endpoint"
-        except package.APIConnectionError:
+        except package.APIConnectionError as error:
+            broken = type(error.__cause__).__name__
             got, advice = "no connection", "Start the server, or correct the URL"
+            if broken not in {"ConnectError", "NoneType"}:  # it was there, and then hung up or cut its answer short
+                got, advice = f"a connection that broke off ({broken})", "Check the server, or what stands between"
         except Exception as error:  # noqa: BLE001 - what client and transport raise for headers and bodies they cannot handle
             got, advice = type(error).__name__, "Check the URL and the server"
         else:
@@ -107,6 +124,8 @@ class JudgeClient:
             404: "Correct the URL or the model's name",
             429: f"Its rate limit holds on after {self.retries} retries: run again later, what was judged is kept",
         }
+        if wait := _longer_wait(error.response.headers.get("retry-after", "")):
+            advice[429] = advice[503] = f"It asks to wait {wait:.0f} s: run again then, what was judged is kept"
         return got, advice.get(error.status_code, "Check the server" if error.status_code >= 500 else "Correct URL or model")  # noqa: PLR2004
 
     def _failure(self, got: str, advice: str) -> ProbeError:
@@ -140,12 +159,33 @@ def shown(text: str) -> str:
     return " ".join(plain.split())[:_SHOWN].rstrip(" .")
 
 
+def _longer_wait(header: str) -> float:
+    """Return the seconds that a server asks to wait where the package does not wait for it, else 0: a number, or a date."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return seconds if LONGEST_WAIT < seconds < math.inf else 0.0
+
+
+def check_installed() -> None:
+    """Check that the package is there, without importing it.
+
+    Raises:
+        ProbeError: it is not; the message names the command that installs it.
+    """
+    if find_spec("openai") is None:
+        raise ProbeError(_NOT_INSTALLED)
+
+
 def _package() -> Any:  # noqa: ANN401 - a module
     try:
         return import_module("openai")
     except ImportError as error:
-        msg = "--kick-judge: package: got no openai, expected it installed. pip install 'pytest-kick[judge]'."
-        raise ProbeError(msg) from error
+        raise ProbeError(_NOT_INSTALLED) from error
 
 
 def _key() -> str:

@@ -150,12 +150,19 @@ def noise_of(judgements: Sequence[Judgement]) -> Noise | None:
     return Noise(difference=fmean(apart), sd=math.sqrt(pooled), mean_sd=float(means.std(ddof=1)), n=len(rows))
 
 
-def noise_metrics(judgements: Iterable[Judgement]) -> dict[str, float]:
-    """Return a judge's noise as a probe reports it beside its score; nothing where no answer was judged twice.
+def noise_metrics(metric: str, judgements: Iterable[Judgement]) -> dict[str, float]:
+    """Return a judge's noise as a probe reports it beside a mean; nothing where no answer was judged twice.
+
+    Args:
+        metric: name of the mean.
+        judgements: all that it is the mean of, those that needed no judge too: they hold it still.
 
     Returns:
-        `judge_noise`, by how much the probe's mean moves; `judge_noise_each` and `judge_sd_each`, by how much one answer's score does.
-        Answers that needed no judge are left out.
+        `<metric>_noise`: standard deviation of the mean from one time of judging to the next. `<metric>_noise_each` and
+        `<metric>_sd_each`: by how much the score of one answer moves, of those that the judge was asked about.
     """
-    noise = noise_of([judgement for judgement in judgements if judgement.texts])
-    return {} if noise is None else {"judge_noise": noise.mean_sd, "judge_noise_each": noise.difference, "judge_sd_each": noise.sd}
+    every = list(judgements)
+    asked, whole = noise_of([judgement for judgement in every if judgement.texts]), noise_of(every)
+    if asked is None or whole is None:
+        return {}
+    return {f"{metric}_noise": whole.mean_sd, f"{metric}_noise_each": asked.difference, f"{metric}_sd_each": asked.sd}

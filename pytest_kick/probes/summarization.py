@@ -6,7 +6,7 @@ See `docs/probes.md` for what is scored and why.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +20,8 @@ from pytest_kick.probes.answers import answer_hash, diversity, shuffled_score
 from pytest_kick.probes.answers_probe import LARGEST, work_of
 from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.generation import encoded_prompt, generated, room_for
-from pytest_kick.probes.judge import Judge
+from pytest_kick.probes.judge import Judge, Judgement
+from pytest_kick.probes.judge_ratings import Ratings
 from pytest_kick.probes.judge_rubrics import SUMMARY_RUBRICS
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class SummarizationProbe:
             progress: called with the numbers of documents done and asked.
 
         Raises:
-            ProbeError: logits are NaN or infinite, or the judge cannot be asked.
+            ProbeError: logits are NaN or infinite, or the judge cannot be asked, or says nothing of too many.
         """
         places = sampled([each.id for each in self._documents], self._groups, limit, seed)
         asked = [self._documents[place] for place in places]
@@ -144,30 +145,31 @@ class SummarizationProbe:
         settings: dict[str, str | int],
         work: dict[str, float],
     ) -> ProbeScore:
-        judged = self._judged(asked, summaries)
-        kept = np.isfinite(np.asarray([*judged.values(), np.zeros(len(asked))])).all(0)
+        ratings = self._ratings(asked, summaries)
+        kept = ratings.kept(len(asked), f"probe {self._spec.id}", "summaries")
         arrays = {
             **self._rouges(asked, summaries),
-            **judged,
+            **ratings.arrays(),
             **diversity(summaries),
             "margin": np.clip(written.margins, 0.0, LARGEST).astype(np.float16),
             "predicted": np.asarray([answer_hash(text) for text in summaries], np.int32),
         }
         shuffled = {name: self._shuffled(asked, name, seed) for name in ROUGE}
         named = [each for each, keep in zip(asked, kept, strict=True) if keep]
-        return assembled(
+        score = assembled(
             self._spec,
             version=self.version,
             ids=[each.id for each in named],
             groups=[_group(each.text) for each in named],
             hashes=[content_hash(each.text, each.summary) for each in named],
             arrays={name: values[kept] for name, values in arrays.items()},
-            floors={**shuffled, **{rubric.name: float(rubric.low) for rubric in SUMMARY_RUBRICS if judged}},
+            floors={**shuffled, **{rubric.name: float(rubric.low) for rubric in SUMMARY_RUBRICS if ratings.judged}},
             trivial={"shuffled": shuffled["rouge_l"], "lead": self._lead(asked), "empty": 0.0},
             excluded={} if kept.all() else {UNREAD: int((~kept).sum())},
             settings=settings | {"judge": self._judge.model if self._judge else "none"},
-            work=work,
+            work=work | ratings.work(kept),
         )
+        return replace(score, metrics={**score.metrics, **ratings.noise(kept)})
 
     def _rouges(self, asked: Sequence[Document], summaries: Sequence[str]) -> dict[str, Array]:
         found = [self._rouge.score(text, [each.summary]) for text, each in zip(summaries, asked, strict=True)]
@@ -182,18 +184,19 @@ class SummarizationProbe:
         leads = [" ".join(_SENTENCE.split(each.text)[:LEAD]) for each in asked]
         return float(self._rouges(asked, leads)["rouge_l"].mean())
 
-    def _judged(self, asked: Sequence[Document], summaries: Sequence[str]) -> dict[str, Array]:
-        """Return the judge's scores, NaN for what could not be read; an empty summary has the lowest, and nobody is asked."""
+    def _ratings(self, asked: Sequence[Document], summaries: Sequence[str]) -> Ratings:
+        """Return what the judge says; an empty summary has the lowest scores, and nobody is asked."""
         if self._judge is None:
-            return {}
-        found = {rubric.name: np.full(len(asked), rubric.low, np.float32) for rubric in SUMMARY_RUBRICS}
+            return Ratings()
+        repeats = self._judge.repeats
+        judged = {rubric.name: [Judgement(scores=(float(rubric.low),) * repeats, texts=())] * len(asked) for rubric in SUMMARY_RUBRICS}
         places = [place for place, text in enumerate(summaries) if text]
         ratings = [r.rating(document=asked[place].text, summary=summaries[place]) for r in SUMMARY_RUBRICS for place in places]
-        judgements = iter(self._judge.rate(ratings))
+        found = iter(self._judge.rate(ratings))
         for rubric in SUMMARY_RUBRICS:
-            scores = [next(judgements).score for _ in places]
-            found[rubric.name][places] = [np.nan if score is None else score for score in scores]
-        return found
+            for place in places:
+                judged[rubric.name][place] = next(found)
+        return Ratings(judged=judged, metrics={name: (name,) for name in judged}, model=self._judge.model, repeats=repeats)
 
 
 def make(context: ProbeContext) -> SummarizationProbe:

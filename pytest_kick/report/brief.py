@@ -31,3 +31,8 @@ def cut_in_the_middle(text: str, width: int, mark: str) -> str:
         return text
     room = max(0, width - len(mark))
     return text[: room - room // 2] + mark[:width] + (text[-(room // 2) :] if room // 2 else "")
+
+
+def plain(text: str) -> str:
+    r"""Return a text with its control characters written out, `\x1b` for an escape: what others wrote may not steer the terminal."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_kick.report.brief import plain
+from pytest_kick.report.judged import judged_lines
 from pytest_kick.report.numbers import count, fraction, interval, probability
 from pytest_kick.report.rows import cell_parts
 from pytest_kick.verdict import FORGOT, INCONCLUSIVE, REGRESSED, RETAINED, UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_kick.verdict import Check, GroupLoss, Regression, Verdict
 
@@ -38,6 +40,7 @@ def failure_lines(
     recorded: str = "",
     noted: Sequence[str] = (),
     accepted: bool = False,
+    scores: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     """Return the lines of a cell that failed or could not be decided.
 
@@ -50,6 +53,7 @@ def failure_lines(
         recorded: date of the stored run.
         noted: differences of noted fingerprint fields, `field: old -> new`.
         accepted: the run replaces the stored run, so that only a budget can be red.
+        scores: what was measured, each `ProbeScore.plain()`, for what is to be said of a judge.
     """
     method, scope, level = cell_parts(verdict.cell)
     title = " ".join(part for part in (method, scope, level) if part)
@@ -62,9 +66,10 @@ def failure_lines(
         lines += _check_lines(check, verdict)
     for record in regressions[:_N_RECORDS]:
         lines += _regression_lines(record)
+    lines += _judge_lines([*checks[:_N_RECORDS], *regressions[:_N_RECORDS]], scores)
     lines += _group_lines(verdict.worst_groups, verdict.worst_against, describe)
     lines += _stored_line(recorded, noted)
-    return [*lines, *_advice(verdict, "" if accepted else command)]
+    return [plain(line) for line in (*lines, *_advice(verdict, "" if accepted else command))]
 
 
 def _labelled(label: str, text: str) -> str:
@@ -103,6 +108,15 @@ def _regression_lines(record: Regression) -> list[str]:
         test = f"p={probability(record.p_value)}, limit {probability(record.threshold)}; noise {record.noise_floor:g}"
         flips = f"{count(record.lost)} worse, {count(record.gained)} better"
     return [_labelled("regression", f"{scores}; {flips} ({test}): {record.word}")]
+
+
+def _judge_lines(told: Sequence[Check | Regression], scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a judge's noise, and what it left out, for the metrics that were told."""
+    by_probe = {score["probe"]: score for score in scores}
+    lines = []
+    for probe, metric in dict.fromkeys((entry.probe, entry.metric) for entry in told if entry.probe in by_probe):
+        lines += [_labelled("judge", f"{metric}: {line}") for line in judged_lines(by_probe[probe], metric)]
+    return lines
 
 
 def _group_lines(groups: Sequence[GroupLoss], against: str, describe: Describe | None) -> list[str]:

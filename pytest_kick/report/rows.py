@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_kick.report.brief import plain
+from pytest_kick.report.judged import judged_text
 from pytest_kick.report.numbers import count, flow
 from pytest_kick.verdict import CHANGED, FORGOT, INCONCLUSIVE, REGRESSED, RETAINED, UNCHANGED
 
@@ -44,6 +46,7 @@ class Row:
         word: the verdict.
         stored: what differs from the stored run, such as `unchanged` or `changed -3+1`.
         note: what else a reader should know, such as `lossless`.
+        judged: a judge's scores with their noise, and what is missing of them; "" where none judged.
         error: why the cell could not be measured; then the numbers are None.
     """
 
@@ -69,6 +72,7 @@ class Row:
     word: str = ""
     stored: str = ""
     note: str = ""
+    judged: str = ""
     error: str = ""
 
 
@@ -94,7 +98,7 @@ def rows_from(
     method, scope, level = cell_parts(cell)
     bare = Row(model=model, method=method, scope=scope, level=level, dtype=measurement["dtype"] if measurement else "")
     if error or not measurement:
-        return (replace(bare, word=word or "ERROR", error=" ".join((error or "nothing was measured").split())),)
+        return (replace(bare, word=word or "ERROR", error=plain(" ".join((error or "nothing was measured").split()))),)
     phases = measurement["timing"]["seconds"]
     timed = replace(
         bare,
@@ -185,6 +189,7 @@ def _measured(timed: Row, score: Mapping[str, Any], verdict: Mapping[str, Any]) 
         word=_word(checks, regressions),
         stored=_stored(regressions, metric),
         note=_note(record, checks),
+        judged=judged_text(score),
     )
 
 

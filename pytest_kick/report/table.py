@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from pytest_kick.report.brief import cut_in_the_middle, without_shared
+from pytest_kick.report.judged import NOISE
 from pytest_kick.report.numbers import NONE, count, flow, fraction, interval, seconds
 from pytest_kick.verdict import CHANGED, FORGOT, IMPROVED, INCONCLUSIVE, NEW, REGRESSED, RETAINED, UNCHANGED
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 Paint = Callable[[str, str], str]
 _INDENT = "  "
 _CUT = ".."
+_INSIDE, _HARD = re.compile(r"(?<![,;]) "), "\N{NO-BREAK SPACE}"
 _STYLES = {
     **dict.fromkeys((RETAINED, UNCHANGED, IMPROVED), "green"),
     **dict.fromkeys((FORGOT, REGRESSED, "MISSING", "STALE", "UNJUDGED"), "red"),
@@ -135,15 +139,24 @@ def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = N
     for model in dict.fromkeys(row.model for row in rows):
         group = [row for row in rows if row.model == model]
         lines.append(paint(_clip(_heading(group, several=len(probes) > 1), width), "bold"))
-        lines += [_line(row, layout, width, paint) for row in group]
+        for row in group:
+            lines += [_line(row, layout, width, paint), *(paint(line, "dim") for line in _judged(row, width))]
     return [*lines, *(paint(_clip(line, width), "dim") for line in _legend(rows))]
 
 
+def _judged(row: Row, width: int) -> list[str]:
+    """Return the lines below a row that a judge scored, none for another one."""
+    whole = _INSIDE.sub(_HARD, row.judged)  # a score stands with its noise
+    lines = wrap(whole, max(1, width), initial_indent=f"{2 * _INDENT}judge: ", subsequent_indent=4 * _INDENT, break_on_hyphens=False)
+    return [_clip(line.replace(_HARD, " "), width) for line in lines]
+
+
 def _legend(rows: Sequence[Row]) -> list[str]:
-    """Return what the column retention shows of metrics that have none."""
+    """Return what the column retention shows of metrics that have none, and what a judge's noise is."""
     kinds = {row.kind for row in rows if row.retention is not None}
     said = [text for kind, text in (("loss", "of a loss its ratio to dense"), ("distance", "of a distance the distance")) if kind in kinds]
-    return [f"retention: {', '.join(said)}"] if said else []
+    noise = [NOISE] if any("(noise " in row.judged for row in rows) else []
+    return ([f"retention: {', '.join(said)}"] if said else []) + noise
 
 
 def _fitting(whole: Sequence[Row], brief: Sequence[Row], width: int, *, several: bool) -> _Layout:

@@ -74,6 +74,7 @@ def test_the_command_line_wins_over_ini_over_the_default(read: Callable[..., Set
     on_line, in_ini = (pytester.path / value if isinstance(value, Path) else value for value in (on_line, in_ini))
     line = (f"--kick-{name}", *given.split()) if name == "judge" else (f"--kick-{name}={given}",)
     line, ini = ((*line, "--kick-update"), f"{ini}\nkick_update = true") if name == "noise" else (line, ini)
+    line = (*line, "--kick-judge", "http://a/v1", "m") if name == "judge-repeats" else line
     default = getattr(read(), field)
     assert default not in (on_line, in_ini) or name == "dtype"
     assert getattr(read(*line), field) == on_line
@@ -131,6 +132,8 @@ def test_repeated_options_add_up(read: Callable[..., Settings]) -> None:
         (["--kick-device=cud"], r"--kick-device: value: got 'cud', expected one of cpu, cuda, mps, xpu, .* Did you mean 'cuda'\?"),
         (["--kick-device=cuda:"], r"--kick-device: value: got 'cuda:'"),
         (["--kick-device=cuda:x"], r"--kick-device: value: got 'cuda:x'"),
+        (["--kick-judge-repeats=3"], r"--kick-judge-repeats: value: got 3 without a judge, expected --kick-judge\. Give both or none\."),
+        (["--kick-judge-repeats=0", "--kick-judge", "http://a/v1", "m"], r"--kick-judge-repeats: value: got 0, expected 1 or more"),
         (["--kick-noise=2"], r"--kick-noise: value: got it alone, expected it with --kick-update: what it finds is stored"),
         (["--kick-noise=7", "--kick-update"], r"--kick-noise: value: got 7, expected at most 6: "),
         (["--kick-noise=-1", "--kick-update"], r"--kick-noise: value: got -1, expected 0 or more"),

@@ -164,7 +164,7 @@ def test_a_judge_that_leaves_out_many_is_an_error(silent: int, tmp_path: Path) -
         odd = any(question.turns[1] in texts_of(body) for question in QUESTIONS[:silent])
         return said("no") if odd else by_turn(body, n)
 
-    expected = rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers in double brackets\. Take another judge\."
+    expected = rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers in double brackets for all but 1\. Take "
     with JudgeServer(reply) as server, pytest.raises(ProbeError, match=expected):
         probe(judge_at(server, tmp_path)).run(talkative())
 
@@ -193,7 +193,10 @@ def test_repeats_give_the_judges_noise_beside_the_score(tmp_path: Path) -> None:
     assert two.metrics["judge_noise_each"] == pytest.approx(2.0)
     assert two.metrics["judge_sd_each"] == pytest.approx(2**0.5)
     assert 0 <= two.metrics["judge_noise"] < 2**0.5
-    assert two.work["judge_answers"] == 2 * 2 * 6
+    assert {name: two.metrics[f"{name}_noise_each"] for name in ("judge_turn1", "judge_turn2")} == pytest.approx(
+        {"judge_turn1": 2.0, "judge_turn2": 2.0}
+    )
+    assert (two.work["judge_answers"], two.work["judge_repeats"], one.work["judge_repeats"]) == (2 * 2 * 6, 2, 1)
 
 
 def test_without_a_judge_the_other_metrics_are_reported_and_it_says_so() -> None:

@@ -6,6 +6,8 @@ import json
 import logging
 import socket
 import threading
+import time
+from email.utils import formatdate
 from itertools import combinations
 from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING, Any
@@ -21,8 +23,9 @@ from pytest_kick.probes.context import ProbeContext
 from pytest_kick.probes.judge import Judge, Judgement, Pair, Rating, noise_of
 from pytest_kick.probes.judge_cache import JudgeCache
 from pytest_kick.probes.judge_client import JudgeClient, shown
+from pytest_kick.probes.judge_ratings import MOST_MISSING, Ratings
 from pytest_kick.probes.judge_rubrics import INSTRUCTION_RUBRICS, SUMMARY_RUBRICS, VERSUS_RUBRICS
-from pytest_kick.probes.judge_scores import choice_in, preference, rating_in
+from pytest_kick.probes.judge_scores import choice_in, noise_metrics, preference, rating_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,6 +207,19 @@ def test_what_may_pass_is_tried_again(status: int, tmp_path: Path) -> None:
     assert len(server.requests) == 3
 
 
+def test_it_waits_as_long_as_a_rate_limit_says(tmp_path: Path) -> None:
+    """`Retry-After: 1` is a second, not the client's own shorter pause."""
+    times: list[float] = []
+
+    def reply(_: dict[str, Any], number: int) -> Reply:
+        times.append(time.monotonic())
+        return said("[[6]]") if number else Reply(status=429, headers={"Retry-After": "1"})
+
+    with JudgeServer(reply) as server:
+        assert judge_at(server, tmp_path).rate([Rating(prompt="a")])[0].score == 6.0
+    assert times[1] - times[0] >= 0.99
+
+
 def test_a_slow_answer_is_waited_for_and_a_lost_one_asked_again(tmp_path: Path) -> None:
     """One answer that does not come in time costs a retry, not the run."""
     with JudgeServer(lambda _, number: Reply(delay=0.6) if number == 0 else said("[[6]]")) as server:
@@ -226,6 +242,23 @@ FAILURES: dict[str, tuple[Callable[[dict[str, Any], int], Reply], str]] = {
     "no choices": (lambda _, __: Reply(body='{"choices": []}'), "got application/json without choices[0]"),
     "no text": (lambda _, __: said({"a": 1}), "got application/json without choices[0]"),
     "empty": (lambda _, __: Reply(), "got application/json without choices[0]"),
+    "truncated json": (lambda _, __: Reply(body='{"choices": [{"message": {"content": "[[4'), "got application/json without choices[0]"),
+    "cut short": (
+        lambda _, __: Reply(body='{"choices": ', headers={"Content-Length": "999", "Connection": "close"}),
+        "got a connection that broke off (RemoteProtocolError), expected a chat completion. Check the server",
+    ),
+    "rate limit for an hour": (
+        lambda _, __: Reply(status=429, headers={"Retry-After": "3600"}),
+        "HTTP 429, expected a chat completion. It asks to wait 3600 s: run again then, what was judged is kept",
+    ),
+    "rate limit until a date": (
+        lambda _, __: Reply(status=429, headers={"Retry-After": formatdate(time.time() + 7200, usegmt=True)}),
+        "HTTP 429, expected a chat completion. It asks to wait 7",
+    ),
+    "rate limit without sense": (
+        lambda _, __: Reply(status=429, headers={"Retry-After": "\x1b[1mnan", **QUICK}),
+        "HTTP 429, expected a chat completion. Its rate limit holds on",
+    ),
     "slow": (lambda _, __: Reply(delay=0.5), "got no answer within 0.2 s, expected a chat completion. Try again"),
 }
 
@@ -352,6 +385,56 @@ def test_noise_is_what_a_plain_loop_finds(rows: list[list[int | None]]) -> None:
     assert noise.mean_sd == pytest.approx(stdev([fmean(column) for column in zip(*longest, strict=True)]))
 
 
+def test_answers_that_needed_no_judge_hold_the_mean_still() -> None:
+    """The mean over one answer that moves by 2 and one that cannot move moves by 1; of the answers asked about, each moves by 2."""
+    moves, still = Judgement(scores=(4.0, 6.0), texts=("", "")), Judgement(scores=(1.0, 1.0), texts=())
+    found = noise_metrics("fluency", [moves, still])
+    assert found == pytest.approx({"fluency_noise": stdev([2.5, 3.5]), "fluency_noise_each": 2.0, "fluency_sd_each": 2**0.5})
+    assert noise_metrics("fluency", [still, still]) == noise_metrics("fluency", [Judgement(scores=(4.0,), texts=("",))]) == {}
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.lists(st.one_of(st.none(), st.integers(1, 5)), min_size=2, max_size=2), min_size=2, max_size=2), min_size=1, max_size=12
+    )
+)
+def test_ratings_are_what_a_plain_loop_finds(rows: list[list[list[int | None]]]) -> None:
+    """Scores, what is kept, what is counted, and from which share on it is an error, example by example."""
+    judged = {name: [Judgement(scores=tuple(row[place]), texts=("",) * 2) for row in rows] for place, name in enumerate(("turn1", "turn2"))}
+    ratings = Ratings(judged=judged, metrics={"both": ("turn1", "turn2"), "first": ("turn1",)}, model="m", repeats=2)
+    expected = [all(any(score is not None for score in scores) for scores in row) for row in rows]
+    missing = expected.count(False)
+    if missing > 1 and missing > MOST_MISSING * len(rows):
+        with pytest.raises(ProbeError, match=rf"^probe p: judge 'm': got no rating for {missing} of {len(rows)} answers, expected "):
+            ratings.kept(len(rows), "probe p", "answers")
+        return
+    kept = ratings.kept(len(rows), "probe p", "answers")
+    assert kept.tolist() == expected
+    for row, keep, both, first in zip(rows, kept, *(ratings.arrays()[name] for name in ("both", "first")), strict=True):
+        if keep:
+            means = [fmean(score for score in scores if score is not None) for scores in row]
+            assert (both, first) == pytest.approx((fmean(means), means[0]))
+    unread = [[scores.count(None) for scores in row] for row in rows]
+    assert ratings.work(kept) == {
+        "judge_repeats": 2.0,
+        "judge_answers": 4.0 * len(rows),
+        "judge_unparsable": sum(map(sum, unread)),
+        "judge_missing": missing,
+        "unparsable_both": sum(map(sum, unread)),
+        "unparsable_first": sum(first for first, _ in unread),
+    }
+    counted = [judgement for keep, *both in zip(kept, *judged.values(), strict=True) if keep for judgement in both]
+    noise = noise_of(counted)
+    assert ratings.noise(kept).get("both_noise") == (None if noise is None else pytest.approx(noise.mean_sd))
+
+
+def test_without_a_judge_nothing_is_reported_of_one() -> None:
+    """No ratings: every example counts, and no number of a judge's is there."""
+    ratings = Ratings()
+    kept = ratings.kept(3, "probe p", "answers")
+    assert (kept.tolist(), ratings.arrays(), ratings.noise(kept), ratings.work(kept)) == ([True] * 3, {}, {}, {})
+
+
 def test_a_context_says_who_judges_and_how_often(tmp_path: Path) -> None:
     """No judge, no probe of one; else its answers lie under the run's cache."""
     assert Judge.from_context(ProbeContext(spec=ProbeSpec(name="facts"))) is None
@@ -370,6 +453,18 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path: Path, monk
     judge = Judge(JudgeClient(url="http://127.0.0.1:9/v1", model="m"), JudgeCache(tmp_path))
     with pytest.raises(ProbeError, match=r"^--kick-judge: package: got no openai, .* pip install 'pytest-kick\[judge\]'\.$"):
         judge.rate([Rating(prompt="a")])
+    with pytest.raises(ProbeError, match=r"pip install 'pytest-kick\[judge\]'\.$"):  # before a model has answered
+        Judge.from_context(ProbeContext(spec=ProbeSpec(name="facts"), cache=tmp_path, judge=("http://127.0.0.1:9/v1", "m")))
+
+
+def test_a_proxy_that_cannot_be_one_is_one_line_without_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport's own error would show it, and a proxy's address may hold a password."""
+    monkeypatch.setenv("ALL_PROXY", f"nope://me:{KEY}@proxy:1")
+    judge = Judge(JudgeClient(url="http://127.0.0.1:9/v1", model="m"), JudgeCache(tmp_path))
+    with pytest.raises(ProbeError, match=r"^--kick-judge http://127.0.0.1:9/v1: 'm': got \w+, expected .* Check HTTPS_PROXY,") as caught:
+        judge.rate([Rating(prompt="a")])
+    assert KEY not in str(caught.value)
+    assert caught.value.__context__ is caught.value.__cause__ is None
 
 
 @given(text=st.text(max_size=300))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,12 +116,13 @@ def test_summaries_are_scored_one_by_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert not set(SCORES) & set(score.metrics)
 
 
-def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, reply: Any) -> tuple[ProbeScore, list[dict[str, Any]]]:
+def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, reply: Any, repeats: int = 1) -> tuple[ProbeScore, list[dict[str, Any]]]:
     """Return the score of four summaries, one of them empty, by a judge on this machine, and what it was asked."""
     write(monkeypatch, ["kalo 1 is here", "", "rentu", "zivo"])
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     with JudgeServer(reply) as server:
-        score = make(context(folder, judge=(server.url, "made-up"))).run(decoder())
+        asked = replace(context(folder, judge=(server.url, "made-up")), judge_repeats=repeats)
+        score = make(asked).run(decoder())
         return score, server.requests
 
 
@@ -151,6 +154,35 @@ def test_what_the_judge_does_not_say_is_missing_and_counted(tmp_path: Path, monk
     assert score.examples.ids.tolist() == ["d1", "d2", "d4"]
     assert score.excluded == {"the judge gave no score that can be read": 1}
     assert score.metrics["fluency"] == pytest.approx((5 + 1 + 5) / 3)
+
+
+def test_repeats_give_the_noise_of_each_of_the_four_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plain loop finds it in the raw answers on disk, the empty summary's unmoved 1 included; asked once there is none."""
+    values = iter([1, 3, 2, 5, 4, 4, 1, 2, 5, 3, 3, 1] * 3)
+    score, requests = judged(tmp_path, monkeypatch, lambda *_: said(f"[[{next(values)}]]"), repeats=3)
+    assert len(requests) == 4 * 3 * 3
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "cache").rglob("*.json")]
+    for name in SCORES:
+        of_score = [each for each in kept if f"Score the {name} " in each["question"]["prompt"]]
+        times = [[int(each["answer"][2]) for each in of_score if each["question"]["repeat"] == repeat] for repeat in range(3)]
+        assert [len(time) for time in times] == [3, 3, 3]
+        assert score.metrics[f"{name}_noise"] == pytest.approx(stdev([fmean([*time, 1]) for time in times]))
+        assert score.metrics[name] == pytest.approx(fmean([fmean([*time, 1]) for time in times]))
+    assert (score.work["judge_repeats"], score.work["judge_missing"]) == (3, 0)
+    once, _ = judged(tmp_path, monkeypatch, lambda *_: said("[[4]]"))
+    assert not [name for name in once.metrics if "noise" in name]
+
+
+def test_a_judge_that_leaves_out_many_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four summaries without a score: what is left would be a choice of the judge's."""
+
+    def reply(request: dict[str, Any], _: int) -> Any:
+        prompt = request["messages"][-1]["content"]
+        return said("No." if "fluency" in prompt and ("rentu one" in prompt or "zivo one" in prompt) else "[[5]]")
+
+    expected = r"^probe summarization:own: judge 'made-up': got no rating for 2 of 4 summaries, expected .* for all but 1\. Take another"
+    with pytest.raises(ProbeError, match=expected):
+        judged(tmp_path, monkeypatch, reply)
 
 
 @pytest.mark.parametrize("make_model", [decoder, span_model])

@@ -1,0 +1,1 @@
+"""Make `judge_server` importable from the folders below."""
