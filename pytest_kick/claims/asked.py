@@ -12,6 +12,7 @@ from pytest_kick.claims.displaced import displaced
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED, Finding, number
 from pytest_kick.claims.flips import FEWEST, dense_flips, flips_beyond_score, margin_of_flips
 from pytest_kick.claims.fluency import forgotten_while_fluent
+from pytest_kick.claims.tasks import eight_bits_on_tasks, knowledge_against_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_kick.claims.probed import Probed
     from pytest_kick.stats import Interval
 
-PROBES = ("facts", "perplexity", "open_book", "displacement")
+PROBES = ("facts", "perplexity", "open_book", "displacement", "lm_eval", "mmlu", "bear", "factoid_qa", "retrieval_qa")
 """Whose scores are looked at."""
 FLIPS = ("C13", "where the score is not shown to change, answers flip")
 MARGINS = ("C14", "answers flip where the dense model's margin is small")
@@ -27,13 +28,14 @@ _METRIC = "p1"
 
 
 def decide_asked(scores: Mapping[str, Sequence[Probed]], confidence: float = 0.95) -> tuple[Finding, ...]:
-    """Decide C6, C10, C12, C13, C14 and C18 for every model and dtype that has the scores.
+    """Decide C6, C9 on tasks, C10, C12, C13, C14, C18 and C19 for every model and dtype that has the scores.
 
     Args:
         scores: name of a probe of `PROBES` -> its scores, the dense models' among them.
         confidence: of each bound, in (0.5, 1).
     """
     facts = scores.get("facts", ())
+    every = [cell for cells in scores.values() for cell in cells]
     found = [
         *forgotten_while_fluent(facts, scores.get("perplexity", ()), confidence),
         *open_against_closed(scores.get("open_book", ()), confidence),
@@ -41,6 +43,8 @@ def decide_asked(scores: Mapping[str, Sequence[Probed]], confidence: float = 0.9
         *_flips(facts, confidence),
         *_margins(facts, confidence),
         *displaced(scores.get("displacement", ()), confidence),
+        *eight_bits_on_tasks(every, confidence),
+        *knowledge_against_reasoning(every, confidence),
     ]
     return tuple(sorted(found, key=lambda finding: int(finding.claim[1:])))
 

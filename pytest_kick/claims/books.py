@@ -30,7 +30,7 @@ _BLIND = "the dense model is not shown to know more than the floor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Arm:
+class Arm:
     """The dense and a compressed model on the same examples under one way of asking: `(n,)` outcomes and the floor."""
 
     dense: NDArray[np.bool_]
@@ -38,17 +38,21 @@ class _Arm:
     floor: float
 
     def judgeable(self, confidence: float) -> bool:
+        """Say whether the dense model is shown to know more than the floor."""
         counts = PairedCounts.from_outcomes(self.dense, self.now)
         return self.floor < 1.0 and stats.judgeable(counts, self.floor, confidence)
 
     def retention(self) -> float:
+        """Return the retention, at least 0."""
         return max(stats.retention(PairedCounts.from_outcomes(self.dense, self.now), self.floor), 0.0)
 
     def interval(self, confidence: float) -> Interval:
+        """Return the interval of the retention, its bounds at least 0."""
         wide = stats.retention_interval(PairedCounts.from_outcomes(self.dense, self.now), self.floor, confidence)
         return Interval(low=max(wide.low, 0.0), high=max(wide.high, 0.0))
 
     def draws(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the retention per resample of the examples, weights `(B, n)` to `(B,)`."""
         known = (weights @ self.now.astype(np.float64)) / len(self.now) - self.floor
         return np.asarray(np.maximum(known / dense_margin(weights, self.dense.astype(np.float64), self.floor), 0.0))
 
@@ -122,17 +126,17 @@ def _same(dense: Probed, cell: Probed) -> bool:
     return np.array_equal(x.ids, y.ids) and np.array_equal(x.hashes, y.hashes)
 
 
-def _arm(dense: Probed, cell: Probed, metric: str, ids: NDArray[np.str_] | None = None) -> _Arm:
+def _arm(dense: Probed, cell: Probed, metric: str, ids: NDArray[np.str_] | None = None) -> Arm:
     wanted = dense.score.examples.ids if ids is None else ids
-    return _Arm(dense=dense.on(wanted, metric), now=cell.on(wanted, metric), floor=dense.score.floors[metric])
+    return Arm(dense=dense.on(wanted, metric), now=cell.on(wanted, metric), floor=dense.score.floors[metric])
 
 
-def _worth(arms: tuple[_Arm, _Arm], confidence: float) -> bool:
+def _worth(arms: tuple[Arm, Arm], confidence: float) -> bool:
     loses = any(arm.interval(confidence).high < KEPT for arm in arms)
     return loses and max(arm.retention() for arm in arms) > ALIVE
 
 
-def _gap(cell: Probed, arms: tuple[_Arm, _Arm]) -> Gap:
+def _gap(cell: Probed, arms: tuple[Arm, Arm]) -> Gap:
     first, second = arms
     weights = drawn(len(first.dense))
     return Gap(

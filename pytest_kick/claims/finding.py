@@ -29,6 +29,7 @@ STATEMENTS = {
     "C16": "attention takes more pruning than ffn",
     "C17": "the calibration seed's spread bounds any ranking of methods",
     "C18": "facts lost to compression come back in part after a few others of their relation",
+    "C19": "knowledge is lost more than reasoning and common sense",
     "C20": "dropping heads, neurons or blocks hurts more than as many single weights",
     "C21": "the order of pruning and quantizing does not matter",
     "C22": "a recipe made for the model keeps more than the same level everywhere, at equal size",

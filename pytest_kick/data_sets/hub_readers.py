@@ -112,14 +112,18 @@ def truthfulqa(path: Path) -> Iterator[Row]:
     except ValueError as error:
         _refuse(str(path), "file", f"no JSON ({error})", "a list")
     for number, entry in enumerate(listed if isinstance(listed, list) else [None]):
-        row: Row = {"question": entry.get("question") if isinstance(entry, dict) else None}
+        values: Row = entry if isinstance(entry, dict) else {}
+        row: Row = {"question": values.get("question")}
         for field in ("mc1_targets", "mc2_targets"):
-            targets = entry.get(field) if isinstance(entry, dict) else None
-            labels = list(targets.values()) if isinstance(targets, dict) else []
-            if not row["question"] or labels[:1] != [1] or set(labels) - {0, 1}:
+            targets = values.get(field)
+            if not row["question"] or not isinstance(targets, dict) or not _right_first(list(targets.values())):
                 _refuse(f"{path}: entry {number}", field, targets, "options with 1 or 0, a right one first, and a question")
-            row[field] = {"choices": list(targets), "labels": labels}
+            row[field] = {"choices": list(targets), "labels": list(targets.values())}
         yield row
+
+
+def _right_first(labels: list[Any]) -> bool:
+    return labels[:1] == [1] and set(labels) <= {0, 1}
 
 
 def lambada(path: Path) -> Iterator[Row]:
