@@ -20,7 +20,7 @@ from tools.tiny import corpus, release, training
 from tools.tiny.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tools.tiny.recipes import Recipe
 
@@ -50,6 +50,11 @@ def build(recipe: Recipe, folder: Path) -> None:
     print(recipe.name, release.counts(model), flush=True)
 
 
+def missing(recipes: Iterable[str], out: Path) -> list[str]:
+    """Return the names of the models that are not there in full: the sums are what `release.save` writes last."""
+    return [name for name in recipes if not (out / name / "SHA256SUMS").is_file()]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the models named, or those that are missing."""
     recipes = pair()
@@ -60,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted(set(options.names) - set(recipes))
     if unknown:
         parser.error(f"got {', '.join(unknown)}, expected names of {', '.join(recipes)}")
-    missing = [name for name in recipes if not (options.out / name / "model.safetensors").is_file()]
-    for name in options.names or missing:
+    for name in options.names or missing(recipes, options.out):
         build(recipes[name], options.out / name)
     return 0
 
