@@ -55,7 +55,8 @@ def read_probes(where: str, entries: object, folder: Path, models: Sequence[Mode
     known = {"models": [model.name for model in models], "families": list(FAMILIES)}
     found = tuple(_entry(where, i, entry, folder, known) for i, entry in enumerate(entries))
     for entry in found:
-        able = PROBES.get(entry.spec.name, where).families
+        info = PROBES.get(entry.spec.name, where)
+        able = info.asking(entry.spec.param(info.variant)).families if info.parts else info.families
         asked = [model for model in models if entry.asks(model)]
         wrong = next((model for model in asked if model.family not in able), None)
         if wrong or not asked:
@@ -113,6 +114,7 @@ def _spec(where: str, table: dict[str, Any], folder: Path) -> ProbeSpec:
             msg = f"{where}: probe: got {table['probe']!r}, expected {name!r} alone. Correct it."
             raise SuiteError(msg)
         given = {info.variant: resolved(variant, folder)} | given
+    info = info.asking(given.get(info.variant, dict(info.params).get(info.variant)))
     defaults = dict(info.params)
     fixed = () if SAMPLE in defaults or SAMPLE not in given else ((SAMPLE, _sample(where, given.pop(SAMPLE))),)
     for key in given:
@@ -121,6 +123,12 @@ def _spec(where: str, table: dict[str, Any], folder: Path) -> ProbeSpec:
             raise SuiteError(msg)
     chosen: dict[str, Any] = {key: checked_param(where, info, key, given[key]) for key in defaults if key in given}
     _check_given(where, info.name, info.variant, defaults, chosen)
+    for part in info.parts if len(info.parts) == 1 else ():
+        if part.variant and defaults[part.variant] == "" and not chosen.get(part.variant):
+            msg = (
+                f"{where}: {part.variant}: got none, expected what {part.name} asks about. Write `{part.variant}` beside `{info.variant}`."
+            )
+            raise SuiteError(msg)
     params = tuple((key, value) for key, value in shortened(info, chosen).items() if value != defaults[key])
     outside = tuple((key, str(value)) for key, value in chosen.items() if refers(info, key, value))
     return ProbeSpec(name=name, params=(*params, *fixed), outside=outside)

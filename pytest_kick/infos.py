@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
@@ -137,6 +137,7 @@ class ProbeInfo:
         judge: it has metrics that need `--kick-judge`.
         extra: the extra of this package that brings what it needs, "" where nothing is needed.
         needs: the module that has to be there then.
+        parts: the probes whose examples it asks, named by its variant: each one's parameters stand among its own, and are given with it.
         code: the function or class that a decorator registered; then `target` is what runs those.
     """
 
@@ -160,7 +161,16 @@ class ProbeInfo:
     judge: bool = False
     extra: str = ""
     needs: str = ""
+    parts: tuple[ProbeInfo, ...] = ()
     code: Any = field(default=None, compare=False, repr=False)
+
+    def asking(self, value: object) -> ProbeInfo:
+        """Return it as it is where its variant has a value: the parameters and families of the probe of that name, and of no other part."""
+        part = next((part for part in self.parts if part.name == value), None)
+        if part is None:
+            return self
+        others = {key for other in self.parts if other is not part for key, _ in other.params}
+        return replace(self, families=part.families, params=tuple(pair for pair in self.params if pair[0] not in others), parts=(part,))
 
     @property
     def paths(self) -> tuple[str, ...]:

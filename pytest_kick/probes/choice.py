@@ -164,7 +164,7 @@ def ask(
     scored: Scored | PseudoScored
     engine: Likelihood | None = None
     if model.family == "encoder":
-        texts, spans = _statements(questions)
+        texts, spans = statements(questions)
         scored = PseudoLikelihood(model).score(texts, spans, batch_size=batch_size, progress=progress)
     else:
         flat = [pair for options in pairs or encode(model, questions) for pair in options]
@@ -265,7 +265,7 @@ def _shared(pairs: Sequence[tuple[Ids, Ids]]) -> Pairs:
     return tuple((context if pair[0] == context else pair[0], pair[1]) for pair in pairs)
 
 
-def _statements(questions: Sequence[Question]) -> tuple[list[str], list[tuple[int, int]]]:
+def statements(questions: Sequence[Question]) -> tuple[list[str], list[tuple[int, int]]]:
     """Return each prompt with each option as a text, and where the option stands in it."""
     texts, spans = [], []
     for question in questions:

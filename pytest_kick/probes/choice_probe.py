@@ -40,6 +40,11 @@ class ChoiceProbe:
         self._questions = tuple(questions)
         self._encoded: tuple[tuple[str, str], dict[str, Pairs]] = (("", ""), {})
 
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Return the questions as they are asked."""
+        return self._questions
+
     def run(
         self,
         model: LoadedModel,

@@ -54,6 +54,16 @@ class LamaProbe:
         ranked = content_hash(sorted(words))
         self._hashes = [content_hash(fact.sentence, fact.answer, ranked) for fact in clozes.facts]
 
+    @property
+    def clozes(self) -> Clozes:
+        """Return the facts."""
+        return self._clozes
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the words that are ranked, none for the whole vocabulary of a model."""
+        return self._words
+
     def run(
         self,
         model: LoadedModel,

@@ -54,6 +54,11 @@ class LamaStatements:
         self._dropped = {**clozes.dropped, **dropped}
         self._asker = TemplateAsker(f"probe {self._spec.id}", self._facts, (0,), statements=True, least=1)
 
+    @property
+    def facts(self) -> FactSet:
+        """Return the facts, each relation with its template and its objects."""
+        return self._facts
+
     def run(
         self,
         model: LoadedModel,

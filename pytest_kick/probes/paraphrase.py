@@ -63,6 +63,11 @@ class TemplatesProbe:
         own = [fact_hash(facts.relations[fact.relation], replace(fact, aliases=())) for fact in facts.facts]
         self._hashes = [content_hash(number, wordings[group]) for number, group in zip(own, self._groups, strict=True)]
 
+    @property
+    def facts(self) -> FactSet:
+        """Return the facts, each relation with the template that decides."""
+        return self._facts
+
     def run(
         self,
         model: LoadedModel,

@@ -97,31 +97,38 @@ class StatementRanker:
             logprob, n_tokens, truncated = pseudo.logprob, pseudo.n_tokens, pseudo.truncated
         else:
             assert self._likelihood is not None
-            scored = self._likelihood.score(self._pairs(texts, sizes), batch_size=batch_size)
+            scored = self._likelihood.score(pairs_of(self._model, texts, sizes), batch_size=batch_size)
             logprob, n_tokens, truncated = scored.logprob, scored.n_tokens, scored.truncated
         self.truncated += int(truncated.sum())
         self.tokens += int(n_tokens.sum())
         even = np.abs(logprob + n_tokens * self._uniform) <= EVEN * np.maximum(n_tokens, 1)
         return outcomes(np.split(logprob, np.cumsum(sizes)[:-1]), np.split(even, np.cumsum(sizes)[:-1]), [q.gold for q in asked])
 
-    def _pairs(self, texts: Sequence[str], sizes: Ints) -> list[tuple[Ids, Ids]]:
-        """Return what each question's statements share, and the rest of each."""
-        tokenizer: Any = self._model.tokenizer
-        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        opening = tuple(self._model.prompt_ids(""))
-        # A text that nothing goes before is opened as lm-evaluation-harness opens it.
-        opener = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        pairs, begin = [], 0
-        for size in sizes:
-            rows = found[begin : begin + size]
-            shortest = min(map(len, rows)) - 1  # something is left of each
-            shared = next((place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1), shortest)
-            shared = min(shared, shortest)
-            context = (*opening, *rows[0][:shared]) or (() if opener is None else (opener,))
-            # Without any opening token, the first token of each opens it, as in lm-evaluation-harness.
-            pairs += [(context, tuple(row[shared:])) if context else (tuple(row[:1]), tuple(row[1:])) for row in rows]
-            begin += size
-        return pairs
+
+def pairs_of(model: LoadedModel, texts: Sequence[str], sizes: Ints) -> list[tuple[Ids, Ids]]:
+    """Return what each question's statements share, and the rest of each, in token ids of a decoder.
+
+    Args:
+        model: whose tokenizer is used.
+        texts: statements, question after question.
+        sizes: how many of them each question has.
+    """
+    tokenizer: Any = model.tokenizer
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    opening = tuple(model.prompt_ids(""))
+    # A text that nothing goes before is opened as lm-evaluation-harness opens it.
+    opener = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    pairs, begin = [], 0
+    for size in sizes:
+        rows = found[begin : begin + size]
+        shortest = min(map(len, rows)) - 1  # something is left of each
+        shared = next((place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1), shortest)
+        shared = min(shared, shortest)
+        context = (*opening, *rows[0][:shared]) or (() if opener is None else (opener,))
+        # Without any opening token, the first token of each opens it, as in lm-evaluation-harness.
+        pairs += [(context, tuple(row[shared:])) if context else (tuple(row[:1]), tuple(row[1:])) for row in rows]
+        begin += size
+    return pairs
 
 
 def outcomes(scores: Sequence[Array], even: Sequence[Array], gold: Sequence[int]) -> dict[str, Array]:

@@ -49,6 +49,38 @@ def test_a_fixed_sample_is_the_same_for_every_seed(tmp_path: Path) -> None:
     assert of_sample(own, {"limit": None, "seed": 5}) == {"limit": None, "seed": 5}
 
 
+def test_a_distance_is_of_the_examples_of_a_probe(tmp_path: Path) -> None:
+    """`divergence` takes the parameters of the probe whose examples it compares; its id says both, and is as before for facts."""
+    table = {"probe": "divergence", "of": "mmlu", "shots": 0, "score": "letter", "families": "decoder"}
+    assert ids(tmp_path, "divergence", {"probe": "divergence:facts"}, table) == ["divergence", "divergence", "divergence:mmlu--shots-0"]
+    assert ids(tmp_path, {"probe": "divergence", "options": "whole", "sample": 9}) == ["divergence--sample-9--options-whole"]
+    (entry,) = read_probes("here", [{"probe": "divergence:questions", "file": "path:own.jsonl", "sample": 8}], tmp_path, MODELS)
+    assert entry.spec.id == "divergence:questions--sample-8--file-own"
+    assert entry.spec.named("file") == f"path:{tmp_path.resolve() / 'own.jsonl'}"
+    lama = {"probe": "divergence", "of": "lama", "dataset": "trex", "licence": "cc-by-nc"}
+    assert ids(tmp_path, lama) == ["divergence:lama--dataset-trex--licence-cc-by-nc"]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"shots": 0}, r"divergence: got 'shots', expected a parameter of this probe"),
+        ({"of": "bear", "options": "whole"}, r"divergence: got 'options', expected a parameter"),
+        ({"of": "mmlu", "template": 1, "families": "decoder"}, r"got 'template', expected a parameter"),
+        ({"of": "mmlu"}, r"got \['divergence:mmlu', 'tiny-encoder'\], expected a model of family encoder-decoder or decoder"),
+        ({"of": "mmul"}, r"of: got 'mmul', expected one of facts, mmlu, questions, bear, lama"),
+        ({"of": "questions"}, r"file: got none, expected what questions asks about"),
+        ({"of": "lama", "licence": "cc-by-nc"}, r"dataset: got none, expected what lama asks about"),
+        ({"of": "bear", "template": "all"}, r"template: got 'all', expected a whole number"),
+    ],
+)
+def test_a_distance_refuses_what_its_examples_have_not(table: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """A parameter of another probe, a family it is not for, a probe without fixed options, and one without what it asks about."""
+    with pytest.raises(UsageError, match=said) as caught:
+        ids(tmp_path, {"probe": "divergence", **table})
+    assert "\n" not in str(caught.value)
+
+
 def test_probes_may_ask_some_models_only(tmp_path: Path) -> None:
     """`families` and `models` choose; each cell has the probes that ask its model."""
     suite = read(

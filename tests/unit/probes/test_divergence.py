@@ -207,7 +207,7 @@ def test_the_batch_size_changes_nothing(padding: int, monkeypatch: pytest.Monkey
 def test_a_reference_of_other_facts_is_refused() -> None:
     """Distances between answers to different questions would mean nothing."""
     model = decoder()
-    with pytest.raises(ProbeError, match="got other facts"):
+    with pytest.raises(ProbeError, match="got other examples"):
         probe_with().run(model, reference=probe_with(sample=6).reference(model))
 
 
@@ -221,8 +221,8 @@ def test_facts_that_cannot_be_asked_are_counted() -> None:
 def test_a_tie_agrees_with_no_dense_token() -> None:
     """Whatever the dense model says first, equal logits do not say it."""
     n = 40
-    dense = {"tokens": np.tile(np.arange(n, dtype=np.int32)[:, None], (1, 2)), "top": np.zeros((n, 3)), "options": np.zeros((n, 2))}
-    found = _compared(dense, torch.full((n, n), -math.log(n)), np.zeros((n, 2)))
+    dense = {"tokens": np.tile(np.arange(n, dtype=np.int32)[:, None], (1, 2)), "top": np.zeros((n, 3))}
+    found = _compared(dense, torch.full((n, n), -math.log(n)))
     assert not found["top1_agrees"].any()
     assert set(found["predicted"]) == {-1}
 
