@@ -73,4 +73,5 @@ def _missing(score: Mapping[str, Any]) -> str:
     left_out, unread = int(work["judge_missing"]), int(work["judge_unparsable"])
     if not unread:
         return ""
-    return f"{count(left_out)} of {count(score['n'] + left_out)} not rated, {count(unread)} answers of the judge without a number"
+    answers = f"{count(unread)} answer{'' if unread == 1 else 's'} of the judge without a number"
+    return f"{count(left_out)} of {count(score['n'] + left_out)} not rated, {answers}"
