@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from workspace import last_line
 
 from pytest_kick.compress import prune
 from pytest_kick.compress.rank import exact_count
+from pytest_kick.compress.solvers import masks, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,3 +152,65 @@ def test_a_method_that_raises_is_an_error_of_its_cell(workspace: Workspace, monk
     result.stdout.no_fnmatch_line("by hand")
     full = workspace.run("-k", "attention--s0.1", "--full-trace")
     full.stdout.fnmatch_lines(["*ZeroDivisionError*", "*CompressionError*"])
+
+
+SOLVED = """
+[[compressions]]
+method = "sparsegpt"
+{level}
+source = "statements"
+count = 48
+length = 32
+"""
+
+
+def with_a_solved_cell(workspace: Workspace, level: str) -> None:
+    """Ask the encoder, which pays most for a broken solver, record its dense cell and one of sparsegpt, and see both green."""
+    workspace.suite(SOLVED.format(level=level), old="tiny-decoder", new="tiny-encoder")
+    workspace.run("-k", "dense or sparsegpt", "--kick-update").assert_outcomes(passed=2)
+    workspace.run("-k", "sparsegpt").assert_outcomes(passed=1)
+
+
+def without_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no column make up for the errors of those before it."""
+    real = sweep._fix_all_
+
+    def dropped(free: torch.Tensor, errors: torch.Tensor, spread: torch.Tensor, rule: Any) -> None:
+        real(free, errors, torch.zeros_like(spread), rule)
+
+    monkeypatch.setattr(sweep, "_fix_all_", dropped)
+
+
+def with_the_wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let columns add to the errors before them."""
+    real = sweep._fix_all_
+
+    def turned(free: torch.Tensor, errors: torch.Tensor, spread: torch.Tensor, rule: Any) -> None:
+        real(free, errors, -spread, rule)
+
+    monkeypatch.setattr(sweep, "_fix_all_", turned)
+
+
+@pytest.mark.parametrize("plant", [without_update, with_the_wrong_sign])
+def test_a_broken_solver_is_regressed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """Zeros by count tell nothing of a solver whose survivors make up for nothing: its stored run does, in red."""
+    with_a_solved_cell(workspace, "sparsity = 0.6")
+    plant(monkeypatch)
+    result = workspace.run("-k", "sparsegpt")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["kick: REGRESSED: tiny-encoder | sparsegpt/* overall s0.6 *"])
+
+
+def test_a_pattern_along_the_outputs_is_an_error(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transposed N:M has as many zeros as the right one, and is refused on the weights, before anything is asked."""
+    with_a_solved_cell(workspace, 'pattern = "2:4"')
+    monkeypatch.setattr(
+        import_module("pytest_kick.compress.solvers.sparsegpt"),  # the package's own name for it is the function
+        "drop_in_groups",
+        lambda scores, pattern: masks.drop_in_groups(scores.T.contiguous(), pattern).T.contiguous(),
+    )
+    result = workspace.run("-k", "sparsegpt")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*sparsegpt*, expected 2 of each 4 kept along the inputs, exactly.*"])
