@@ -126,13 +126,14 @@ def _nearest(session: Session, case: Case, now: Measurement, peer: str) -> tuple
         except KickError as error:
             problem = session.near(str(error))
             continue
-        if why := _stale(stored, now):
-            problem = f"stored run {stored.name} is of another {why}"
-            continue
         gap = abs(stored.compression.steps[0].bits_per_weight - bits)
+        if gap > NEAR_BITS:
+            continue
+        if why := _unlike(stored, now):
+            problem = f"stored run {stored.name} {why}"
+            continue
         params = dict(param.split("-", 1) for param in rest[2:])
-        if gap <= NEAR_BITS:
-            known.append(((gap > EQUAL_BITS, _differing(step, peer, params), round(gap, 3), len(params), cell), stored))
+        known.append(((gap > EQUAL_BITS, _differing(step, peer, params), round(gap, 3), len(params), cell), stored))
     return (min(known, key=lambda entry: entry[0])[1] if known else None), problem
 
 
@@ -143,20 +144,24 @@ def _differing(step: CompressionStep, peer: str, params: dict[str, str]) -> int:
     return sum(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
 
 
-def _stale(stored: Baseline, now: Measurement) -> str:
-    """Return what of the dense model, or of a probe, was another one in a stored run, or ""."""
+def _shared(stored: Baseline, now: Measurement) -> ProbeScore | None:
+    """Return the first score of right and wrong answers whose probe a stored run answered too: suites may ask different probes."""
+    return next((s for s in now.scores if s.probe in stored.examples and s.examples.is_outcome(s.metric)), None)
+
+
+def _unlike(stored: Baseline, now: Measurement) -> str:
+    """Return what of the dense model, or of the probe that is compared, was another in a stored run, or ""."""
+    score = _shared(stored, now)
+    if score is None:
+        return "has no answers to the same probe"
     old, new = stored.fingerprint["blocking"], now.fingerprint["blocking"]
-    fields = [
-        "weights",
-        "architecture",
-        "tokenizer",
-        *(f"{score.probe}.{part}" for score in now.scores for part in ("version", "settings")),
-    ]
-    return next((field for field in fields if old.get(field) != new.get(field)), "")
+    fields = ("weights", "architecture", "tokenizer", f"{score.probe}.version", f"{score.probe}.settings")
+    return next((f"is of another {field}" for field in fields if old.get(field) != new.get(field)), "")
 
 
 def _compared(bare: Comparison, now: Measurement, stored: Baseline, confidence: float) -> Comparison:
-    score: ProbeScore = now.scores[0]
+    score = _shared(stored, now)
+    assert score is not None, "a stored run without it is none to compare with"
     before = stored.examples[score.probe]
     place = {(name, int(digest)): i for i, (name, digest) in enumerate(zip(before.ids.tolist(), before.hashes.tolist(), strict=True))}
     pairs_of = [

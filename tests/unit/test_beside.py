@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from made_measurements import make_measurement
+from made_measurements import make_examples, make_measurement, make_score
 from made_settings import settings_with
 
 import pytest_kick
@@ -110,6 +110,24 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     assert found["gptq"].problem == "stored run tiny-decoder/float32/gptq--ffn--b4 is of another weights"
     (tmp_path / "tiny-decoder" / "float32" / "rtn--ffn--b4.npz").write_bytes(b"")
     assert "rtn--ffn--b4.npz: sha256: got another" in compared(tmp_path, mine)["rtn"].problem
+
+
+def test_the_probe_that_both_answered_is_compared(tmp_path: Path) -> None:
+    """A probe that only the cell was asked, before the facts or after them, and one of numbers, do not stand in the way."""
+    now = RIGHT.copy()
+    now[:12] = ~now[:12]
+    facts, other = make_score(make_examples(now)), make_score(make_examples(~RIGHT), probe="other", version=7)
+    plain = compared(tmp_path, measured("mine", 4, 4.25, now), measured("rtn", 4, 4.25))["rtn"]
+    for scores in ((facts, other), (other, facts)):
+        found = compared(tmp_path, replace(measured("mine", 4, 4.25, now), scores=scores))["rtn"]
+        assert (found.problem, found.probe, found.lost, found.gained) == ("", "facts", plain.lost, plain.gained)
+    loss = make_score(make_examples(now), probe="perplexity", metric="margin")
+    both = replace(measured("rtn", 4, 4.25), scores=(loss, make_score(make_examples(RIGHT))))
+    assert compared(tmp_path, replace(measured("mine", 4, 4.25, now), scores=(loss, facts)), both)["rtn"].probe == "facts"
+    alone = compared(tmp_path, replace(measured("mine", 4, 4.25, now), scores=(other,)))["rtn"]
+    assert alone.problem == "stored run tiny-decoder/float32/rtn--ffn--b4 has no answers to the same probe"
+    far = compared(tmp_path, replace(measured("mine", 8, 8.25, now), scores=(other,)))["rtn"]
+    assert far.problem == "no stored run of rtn within 0.5 bits of 8.25"
 
 
 def test_the_section(tmp_path: Path) -> None:
