@@ -6,6 +6,7 @@ See `docs/probes.md` for what is compared and why.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from pytest_kick.probes.divergence_measures import (
     top_tokens,
     with_tail,
 )
+from pytest_kick.probes.divergence_read import at
 from pytest_kick.probes.divergence_sources import source_for
 
 if TYPE_CHECKING:
@@ -216,9 +218,9 @@ def _read(
     for places, reader in asked.parts:
         scores, ran = reader.read(
             model,
-            lambda here, logprobs, at=places: take(at[here], logprobs),
+            at(places, take),
             batch_size=batch_size,
-            progress=progress and (lambda now, before=done: progress(before + now)),
+            progress=None if progress is None else partial(_further, progress, done),
             dense=None if dense is None else dense[places].astype(np.float64),
         )
         parts.append(scores)
@@ -230,6 +232,10 @@ def _read(
     for (places, _), part in zip(asked.parts, parts, strict=True):
         options[places, : part.shape[1]] = part
     return options, work
+
+
+def _further(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
 
 
 def _put(found: dict[str, Array], n: int, places: Sequence[int] | NDArray[np.int64], part: Mapping[str, Array]) -> None:

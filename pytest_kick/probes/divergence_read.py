@@ -104,7 +104,7 @@ class PairReader:
         engine, found, vocabulary = _Reading(model), [], _vocabulary(model)
         sizes = [len(options) for options in self.pairs]
         for begin, end in chunks(sizes):
-            scored = engine.options(self.pairs[begin:end], lambda places, logprobs, b=begin: take(places + b, logprobs), batch_size)
+            scored = engine.options(self.pairs[begin:end], at(np.arange(begin, end), take), batch_size)
             found.append(rows_of(scored, sizes[begin:end], max(sizes), vocabulary))
             if progress:
                 progress(end)
@@ -166,6 +166,11 @@ class _Reading(Likelihood):
         if logprobs is not None and self._take:
             self._take(np.asarray([place for place, _ in first], np.int64), logprobs)
         return found
+
+
+def at(places: Ints, take: Take) -> Take:
+    """Return what takes for examples `(m,)` of a part what `take` does for their places among all."""
+    return lambda here, logprobs: take(places[here], logprobs)
 
 
 def chunks(sizes: Sequence[int]) -> list[tuple[int, int]]:

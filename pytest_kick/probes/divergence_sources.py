@@ -130,7 +130,16 @@ class _Drawn:
         drawn = [(self._ids[number], self._groups[number]) for number in self._sample]
         return self._sample[sampled([name for name, _ in drawn], [group for _, group in drawn], limit, seed)]
 
-    def _made(self, model: LoadedModel, kept: Sequence[int], excluded: Mapping[str, int], options: str, **fields: Any) -> Asked:  # noqa: ANN401 - of Asked
+    def _made(
+        self,
+        model: LoadedModel,
+        kept: Sequence[int],
+        excluded: Mapping[str, int],
+        settings: Mapping[str, str | int],
+        parts: tuple[tuple[Ints, Reader], ...],
+        among: Ints | None = None,
+    ) -> Asked:
+        """Return examples by their numbers; `among` where words are the options of all, none of them for the whole vocabulary."""
         if not len(kept):
             msg = f"{self._where}: model {model.name!r}: examples: got none that can be asked ({dict(excluded)}), expected one."
             msg += " Raise the limit, or compare others."
@@ -140,7 +149,11 @@ class _Drawn:
             groups=[self._groups[number] for number in kept],
             hashes=[content_hash(self._hashes[number], TOP) for number in kept],
             excluded=dict(excluded),
-            **{"settings": {"top": TOP, "options": options}, "own": True, "among": none_among(), "whole": True} | fields,
+            settings={"top": TOP, **settings},
+            parts=parts,
+            own=among is None,
+            among=none_among() if among is None else among,
+            whole=among is None or len(among) > 0,
         )
 
 
@@ -164,7 +177,7 @@ class QuestionsSource(_Drawn):
             texts, spans = zip(*(statements([self._questions[number]]) for number in kept), strict=True) if len(kept) else ((), ())
             reader = TextReader(texts=tuple(map(tuple, texts)), spans=tuple(map(tuple, spans)))
         excluded = {} if able.all() else {UNASKED: int((~able).sum())}
-        return self._made(model, kept.tolist(), excluded, WHOLE, parts=((np.arange(len(kept)), reader),))
+        return self._made(model, kept.tolist(), excluded, {"options": WHOLE}, ((np.arange(len(kept)), reader),))
 
 
 class StatementsSource(_Drawn):
@@ -184,8 +197,8 @@ class StatementsSource(_Drawn):
         kept = np.sort(np.concatenate([part.numbers for part in found.parts])) if found.parts else none_among()
         parts = tuple((np.searchsorted(kept, part.numbers), _reader(model, part)) for part in found.parts)
         excluded = dict(sorted(Counter(found.excluded.values()).items()))
-        asked = self._made(model, kept.tolist(), excluded, WHOLE, parts=parts)
-        return replace(asked, settings={**asked.settings, "template": template, "prompt": asker_for(model).convention})
+        settings: dict[str, str | int] = {"options": WHOLE, "template": template, "prompt": asker_for(model).convention}
+        return self._made(model, kept.tolist(), excluded, settings, parts)
 
 
 class ClozesSource(_Drawn):
@@ -207,8 +220,7 @@ class ClozesSource(_Drawn):
         reader = BlankReader(prepared=_prepared(blanks), facts=np.arange(len(blanks.prompts)), whole=False)
         parts = ((np.arange(len(blanks.prompts)), reader),)
         kept = chosen[blanks.chosen].tolist()
-        asked = self._made(model, kept, blanks.excluded, ranked, parts=parts, among=blanks.among)
-        return replace(asked, settings={**asked.settings, "prompt": blanks.convention}, own=False, whole=bool(len(blanks.among)))
+        return self._made(model, kept, blanks.excluded, {"options": ranked, "prompt": blanks.convention}, parts, blanks.among)
 
 
 Source = FactsSource | QuestionsSource | StatementsSource | ClozesSource
@@ -225,7 +237,8 @@ def source_for(context: ProbeContext) -> Source:
         return FactsSource(context)
     info = PROBES.get(of, f"probe {context.spec.id}")
     own = dict(info.params)
-    given, outside = (tuple(pair for pair in pairs if pair[0] in own) for pairs in (context.spec.params, context.spec.outside))
+    given = tuple((key, value) for key, value in context.spec.params if key in own)
+    outside = tuple((key, value) for key, value in context.spec.outside if key in own)
     probe = load_target(info.target)(replace(context, spec=ProbeSpec(name=of, params=given, outside=outside)))
     if isinstance(probe, LamaProbe):
         return ClozesSource(context, probe)

@@ -211,7 +211,7 @@ def test_the_whole_vocabulary_has_no_options_of_its_own(tmp_path: Path) -> None:
     "params", [{"of": "questions"}, {"of": "bear"}, {"of": "bear", "template": 1}, LAMA, {**LAMA, "scoring": "statement"}]
 )
 def test_the_dense_model_is_at_distance_zero_from_itself(params: dict[str, Any], make: Any, tmp_path: Path) -> None:
-    """Exactly, in bfloat16 too, by way of the file in which its answers are kept; zeros are as far as a guess, and agree with none."""
+    """Exactly, in bfloat16 too, by way of the file in which its answers are kept; zeros are as far as a guess, and NaN is an error."""
     probe, model = probe_of(tmp_path, **params), make()
     model.cast_(torch.bfloat16)
     kept = kept_reference(tmp_path / "kept", "key", lambda: probe.reference(model))
@@ -225,6 +225,11 @@ def test_the_dense_model_is_at_distance_zero_from_itself(params: dict[str, Any],
     assert {name for name in score.floors if not score.mean(name)} >= {"option_agrees"}
     for name, floor in zeros.floors.items():
         assert zeros.metrics[name] == (pytest.approx(floor, rel=1e-4) if zeros.mean(name) else 0.0), name
+    for parameter in model.module.parameters():
+        parameter.fill_(torch.nan)
+    for broken in (lambda: probe.run(model, reference=kept), lambda: probe.reference(model)):
+        with pytest.raises(ProbeError, match="NaN or infinite"):
+            broken()
 
 
 def test_the_sample_is_the_same_whatever_the_run_asks(tmp_path: Path) -> None:
