@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from pytest_kick.calibration.batches import make_batches
 from pytest_kick.calibration.capture import by_name, run_dense
+from pytest_kick.calibration.heap import give_back
 from pytest_kick.calibration.order import observe
 from pytest_kick.errors import CalibrationError
 
@@ -92,7 +93,8 @@ class DenseCache:
         """Return what `make`'s accumulators hold after the sequences went through the model.
 
         One file for each input, so that a scope, another one that overlaps it, and all levels and methods need one pass together.
-        What is missing is made under a lock: processes that want the same wait. A pass that is killed leaves nothing that is read.
+        What is missing is made under a lock: processes that want the same wait. Each block's files are written before the next block
+        runs, so no more than one block's accumulators are held; a pass that is killed leaves whole files, and no torn one is read.
 
         Args:
             model: its weights are the dense ones, or those that `after` names.
@@ -138,9 +140,12 @@ class DenseCache:
                 made[key] = make(x.shape[-1])
             made[key].add(x)
 
-        run_dense(model.module, batches, matrices, add, device=self._device)
-        for key, accumulator in made.items():
-            _write(paths[key], accumulator.state())
+        def write(keys: tuple[str, ...]) -> None:
+            for key in keys:
+                _write(paths[key], made.pop(key).state())
+
+        run_dense(model.module, batches, matrices, add, finish=write, device=self._device)
+        give_back()  # blocks' outputs and sums
 
     def _digest(self, model: LoadedModel, data: CalibrationData, kind: str, after: str) -> str:
         parts = [VERSION, model.weights_hash, model.architecture_hash, model.tokenizer_hash, data.hash, kind, after]

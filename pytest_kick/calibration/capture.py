@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pytest_kick.calibration.inputs import Add, Collector, check_supported, input_name
-from pytest_kick.calibration.order import observe
+from pytest_kick.calibration.order import Stage, observe
 from pytest_kick.calibration.replay import Replay
 from pytest_kick.errors import CalibrationError
 
@@ -26,6 +26,13 @@ class Solve(Protocol):
         """Change the weights of `matrices` in place; `keys` says under which key each one's inputs were handed on, by its name."""
 
 
+class Finish(Protocol):
+    """Take note that all inputs of some matrices were handed on."""
+
+    def __call__(self, keys: tuple[str, ...], /) -> None:
+        """Use what `add` was given under `keys`; nothing more comes under them."""
+
+
 @torch.no_grad()
 def run_dense(
     module: nn.Module,
@@ -33,17 +40,22 @@ def run_dense(
     matrices: tuple[Matrix, ...],
     add: Add,
     *,
+    finish: Finish | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, str]:
     """Hand on the inputs that matrices have in the model as it is: `propagate = "dense"`.
 
-    One pass for all matrices; it ends after the last block that holds one of them, where none lies outside the blocks.
+    Each block runs once on each batch, and the last one that runs is the last that holds one of the matrices, where none lies outside
+    the blocks. With `finish` all batches go through one block before the next, so that its caller keeps what it makes of one block's
+    inputs and not of the whole model's; the blocks' outputs wait in between (see `Replay`). A model that is no chain of blocks takes
+    one pass all the same. The values are the same, in the same order for each key.
 
     Args:
         module: a transformers model in float32 on the CPU.
         batches: keyword arguments of its forward, without padding; see `make_batches`.
         matrices: whose inputs are wanted; no other module is hooked.
         add: called as `add(key, x)`, `x` of `(tokens, in)` float32 on `device`; several times for each key.
+        finish: called with keys under which nothing more comes, as soon as that is so.
         device: where the pass runs; the weights are put there for its time.
 
     Returns:
@@ -56,14 +68,32 @@ def run_dense(
     order = observe(module, batches[0])
     keys = order.keys(matrices)
     stages = order.stages(matrices)
-    stop = max(stage.last for stage in stages) + 1
-    collector = Collector(module, matrices, keys, add)
     replay = Replay(module, order.calls, batches)
-    with replay.installed(), placed(module, device), collector:
-        for number in range(len(batches)):
-            replay.run(number, stop=stop, device=device)
-    collector.check_seen()
+    if finish is None or not replay.is_chain():
+        stages = (Stage(matrices=matrices, first=0, last=max(stage.last for stage in stages)),)
+    stages = tuple(_first_of_keys(stages, keys))
+    start = 0
+    with placed(module, device):
+        for stage, later in zip(stages, (*stages[1:], None), strict=True):
+            keep = later.first if later else 0
+            with replay.installed(), Collector(module, stage.matrices, keys, add) as collector:
+                for number in range(len(batches)):
+                    replay.run(number, start=start, keep=keep, stop=stage.last + 1, device=device)
+            collector.check_seen()
+            if finish:
+                finish(tuple(dict.fromkeys(keys[input_name(matrix)] for matrix in stage.matrices)))
+            start = min(keep, stage.last + 1)
     return by_name(matrices, keys)
+
+
+def _first_of_keys(stages: tuple[Stage, ...], keys: Mapping[str, str]) -> Iterator[Stage]:
+    """Leave out matrices whose inputs an earlier stage hands on, such as the cross-attention's of later blocks."""
+    seen: set[str] = set()
+    for stage in stages:
+        new = tuple(matrix for matrix in stage.matrices if keys[input_name(matrix)] not in seen)
+        seen.update(keys[input_name(matrix)] for matrix in new)
+        if new:
+            yield Stage(matrices=new, first=stage.first, last=stage.last)
 
 
 @torch.no_grad()

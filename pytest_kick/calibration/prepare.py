@@ -11,6 +11,7 @@ from torch import nn
 from pytest_kick.calibration.batches import Sample, samples_hash
 from pytest_kick.calibration.corrupt import reader_of
 from pytest_kick.calibration.draw import draw
+from pytest_kick.calibration.heap import give_back
 from pytest_kick.calibration.leaks import find_leaks
 from pytest_kick.calibration.sources import read_statements, read_text
 from pytest_kick.errors import CalibrationError
@@ -71,6 +72,7 @@ def prepare(calibration: Calibration, model: LoadedModel, facts: Sequence[FactSe
     room = min(length - reader.n_special, reader.most() or length)
     with quiet():
         windows = _windows(calibration, model, room, offline=offline)
+    give_back()  # all that the whole text took
     tokenizer: Any = model.tokenizer
     texts = [tokenizer.decode(window, clean_up_tokenization_spaces=False) for window in windows]
     found = [find_leaks(texts, known).note for known in facts]

@@ -102,17 +102,19 @@ class Replay:
 
     @torch.no_grad()
     def is_chain(self) -> bool:
-        """Return whether a pass from any call on gives what the whole pass gives, tried on a short sequence."""
+        """Return whether going on call by call gives what the whole pass gives, tried on a short sequence.
+
+        Each pass computes one call and holds what it gives for the next. So a block that looks back past its neighbour, or writes
+        into its input, sees something else than in the whole pass, and what it gives goes through all the rest.
+        """
         batch = shortened(self._batches[0])
         whole = self._module(**batch, use_cache=False).logits
-        end = self.n_calls + 1
         self._now = {}
         with self.installed():
-            for call in range(1, self.n_calls + 1):
-                try:
-                    given = self._run(batch, call - 1, call, end).logits
-                except (TypeError, ValueError, IndexError, KeyError, RuntimeError):
-                    return False  # the stored output does not fit where it was put
-                if not torch.equal(whole, given):
-                    return False
-            return torch.equal(whole, self._run(batch, self.n_calls, 0, end).logits)
+            try:
+                for call in range(1, self.n_calls + 1):
+                    self._run(batch, call - 1, call, call)
+                given = self._run(batch, self.n_calls, 0, self.n_calls + 1).logits
+            except (TypeError, ValueError, IndexError, KeyError, RuntimeError):
+                return False  # the stored output does not fit where it was put
+        return torch.equal(whole, given)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import pytest
 import torch
 from made_models import inputs_by_hand, make_model, matrices_of
 
 from pytest_kick.calibration import DenseCache, cache, make_batches, prepare
+from pytest_kick.calibration.order import block_of
 from pytest_kick.errors import CalibrationError
 from pytest_kick.spec import Calibration
 
@@ -153,5 +156,32 @@ def test_a_pass_that_fails_leaves_nothing(
     monkeypatch.setattr(cache, "save_file", real)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
     assert not list(tmp_path.rglob("*.tmp*"))
+    made = Squares.made
     DenseCache(tmp_path).get(model, data, matrices, Squares, kind="squares")
-    assert Squares.made == 6 + 5
+    assert Squares.made == made + 5
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5", "albert"])
+def test_one_block_is_held_at_a_time(tmp_path: Path, kind: str) -> None:
+    """Of the accumulators of all blocks no more are alive at once than one block has inputs, and no output of an earlier block is."""
+    model = make_model(kind)
+    data = prepare(Calibration(source="shipped", count=3, length=16), model)
+    matrices = matrices_of(model.module, ["attention", "ffn"])
+    alive: WeakSet[Squares] = WeakSet()
+    most: Counter[str] = Counter()
+
+    class Watched(Squares):
+        def __init__(self, n_in: int) -> None:
+            super().__init__(n_in)
+            alive.add(self)
+
+        def add(self, x: torch.Tensor) -> None:
+            super().add(x)
+            most["now"] = max(most["now"], len(alive))
+
+    found = DenseCache(tmp_path).get(model, data, matrices, Watched, kind="squares")
+    keys = {found.keys[matrix.name] for matrix in matrices}
+    per_block = Counter(block_of(key) for key in keys)
+    assert most["now"] == max(per_block.values())
+    assert len(alive) == 0
+    assert kind == "albert" or len(keys) >= 2 * most["now"]  # ALBERT has one block

@@ -81,6 +81,30 @@ def test_solving_nothing_is_the_plain_forward(kind: str) -> None:
     assert Replay(module, order.calls, batches).is_chain()
 
 
+@pytest.mark.parametrize("kind", [*CALIBRATED, "mixtral"])
+@pytest.mark.parametrize("roles", [["attention", "ffn", "other", "head"], ["ffn"]], ids=["all", "ffn"])
+def test_block_by_block_is_one_pass(kind: str, roles: list[str]) -> None:
+    """Asked to say when a block is done, the dense pass hands on the same inputs under the same keys, bit for bit and in order.
+
+    It says of each key once that it is done, block by block, and hands nothing on under it afterwards.
+    """
+    module, batches = make_module(kind), batches_of(kind)
+    matrices = matrices_of(module, roles)
+    whole, parts = Recorder(), Recorder()
+    whole.keys = run_dense(module, batches, matrices, whole.add)
+    done: list[tuple[str, ...]] = []
+
+    def add(key: str, x: torch.Tensor) -> None:
+        assert not any(key in keys for keys in done)
+        parts.add(key, x)
+
+    assert run_dense(module, batches, matrices, add, finish=done.append) == whole.keys
+    assert {key for key, rows in whole.rows.items() if not torch.equal(torch.cat(rows), torch.cat(parts.rows[key]))} == set()
+    assert sorted(key for keys in done for key in keys) == sorted(whole.rows)
+    assert all(len({block_of(key) for key in keys}) == 1 for keys in done)
+    assert len(done) == len({block_of(key) or key for key in whole.rows})
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_later_blocks_see_compressed_ones(kind: str) -> None:
     """With changed weights, each matrix sees what a plain pass of a model gives it whose earlier blocks were changed by hand."""
@@ -261,6 +285,10 @@ def test_a_model_that_is_no_chain_is_run_whole(*, in_place: bool) -> None:
     assert order.calls == [f"layers.{number}" for number in range(4)]
     assert not Replay(module, order.calls, batches).is_chain()
     matrices = tuple(m for m in find_matrices(module) if m.module.endswith(".0"))
+    plain, dense, done = inputs_by_hand(module, batches), Recorder(), []
+    dense.keys = run_dense(module, batches, matrices, dense.add, finish=done.append)
+    assert all(torch.equal(dense.of(matrix), plain[matrix.module]) for matrix in matrices)
+    assert done == [tuple(dense.rows)]
     seen = compressed(module, batches, matrices, change=True)
     for number, matrix in enumerate(matrices):
         by_hand = Skipping(in_place=in_place).requires_grad_(requires_grad=False)

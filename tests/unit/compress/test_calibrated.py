@@ -220,6 +220,25 @@ def test_broken_pruners_are_refused(
         compress(decoder, cache, step(method, 0.5, **params))
 
 
+def test_grids_lie_in_one_piece_of_memory(decoder: LoadedModel, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps and zero points of a gptq step share one allocation, overlap nowhere, and round the weights onto themselves."""
+    real = calibrated.gptq
+    kept: list[Targets] = []
+
+    def keep(targets: Targets, step: CompressionStep, inputs: Any) -> None:
+        real(targets, step, inputs)
+        kept.append(targets)
+
+    monkeypatch.setattr(calibrated, "gptq", keep)
+    compress(decoder, cache, step("gptq", 4, group=24, symmetric=False, propagate="dense"))
+    grids: list[Any] = [kept[0].formats[item.matrix.name] for item in kept[0].items]
+    parts = [tensor for grid in grids for tensor in (grid.scale, grid.zero)]
+    assert len({tensor.untyped_storage().data_ptr() for tensor in parts}) == 1
+    assert parts[0].untyped_storage().nbytes() == 4 * sum(tensor.numel() for tensor in parts)
+    assert len({tensor.data_ptr() for tensor in parts}) == len(parts)
+    assert all(grid.holds(item.weight) for grid, item in zip(grids, kept[0].items, strict=True))
+
+
 def test_a_broken_gptq_is_refused(decoder: LoadedModel, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights off the grid that was recorded are an error."""
     real = calibrated.gptq
