@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -109,16 +110,19 @@ def from_document(document: Mapping[str, Any], examples: Mapping[str, Examples])
         compression=CompressionReport(**{**compression, "steps": steps}),
         timing=Timing(**document["timing"]),
         fingerprint={kind: dict(document["fingerprint"][kind]) for kind in ("blocking", "noted")},
-        noise_floor={probe: {name: _share(value) for name, value in found.items()} for probe, found in document["noise_floor"].items()},
+        noise_floor={probe: _floors(document, probe, found) for probe, found in document["noise_floor"].items()},
     )
 
 
-def _share(value: object) -> float:
-    """Return a noise floor as it is: a fraction below one half; a larger one would excuse any loss."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 0.5:  # noqa: PLR2004 - one half
-        msg = f"noise_floor: got {value!r}, expected a fraction in [0, 0.5)"
-        raise TypeError(msg)
-    return float(value)
+def _floors(document: Mapping[str, Any], probe: str, found: Mapping[str, object]) -> dict[str, float]:
+    """Return noise floors as they are: of an outcome a fraction below one half, since a larger one would excuse any loss; of a mean any."""
+    means = {mean["name"] for mean in document["probes"].get(probe, {}).get("means", ())}
+    for name, value in found.items():
+        most = math.inf if name in means else 0.5
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < most:
+            msg = f"noise_floor: got {value!r} for {probe} {name}, expected a number in [0, {most:g})"
+            raise TypeError(msg)
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
 def measured_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

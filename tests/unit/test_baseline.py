@@ -20,6 +20,7 @@ from pytest_kick.baseline import BaselineStore, build_fingerprint, check_fresh, 
 from pytest_kick.baseline.files import replace_all
 from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError
 from pytest_kick.examples import Examples
+from pytest_kick.infos import MeanInfo
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "baselines-schema1"
@@ -132,6 +133,13 @@ def test_a_noise_floor_that_would_excuse_anything_is_refused(store: BaselineStor
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(BaselineError, match=r"noise_floor: got|not JSON|NaN"):
         store.read("m", "float32", "dense")
+
+
+def test_a_noise_floor_of_a_mean_is_in_its_own_units(store: BaselineStore) -> None:
+    """A judge's scores go from 1 to 10: their mean may move by more than one half, and the file still reads."""
+    score = replace(make_score(make_examples(RIGHT)), means=(MeanInfo(name="margin", kind="score"),))
+    store.write(replace(make_measurement(scores=(score,)), noise_floor={"facts": {"margin": 0.8}}), "n")
+    assert store.read("n", "float32", "dense").noise_floor == {"facts": {"margin": 0.8}}
 
 
 def test_the_noise_floor_outlives_a_new_outcome_but_not_another_model(store: BaselineStore) -> None:
