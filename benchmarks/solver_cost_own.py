@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.solver_cost_measure import cpu_seconds, memory
+from benchmarks.solver_cost_measure import Watch
 from pytest_kick.compress import Calibrator, compress_
 from pytest_kick.compress.inputs import calibration_of
 from pytest_kick.models.load import load
@@ -41,7 +40,7 @@ def main() -> None:
     """Compress, and write the weights and what they cost."""
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
-    before = memory("VmRSS")
+    watch = Watch()
     directory = Path(job["model"])
     model = load(ModelSpec(name="benchmarked", family="decoder", source=f"path:{directory}"), directory)
     model.fresh_()
@@ -50,9 +49,9 @@ def main() -> None:
         calibrator = Calibrator(cache=Path(cache))
         samples = calibrator.data(model, calibration_of(step)).samples
         assert [list(sample.input_ids) for sample in samples] == json.loads(Path(job["ids"]).read_text()), "both see the same tokens"
-        begin, cpu = time.perf_counter(), cpu_seconds()
-        compress_(model, CompressionSpec(steps=(step,)), calibrator)
-        report = {"seconds": time.perf_counter() - begin, "cpu": cpu_seconds() - cpu, "peak": memory("VmHWM"), "before": before}
+        with watch:
+            compress_(model, CompressionSpec(steps=(step,)), calibrator)
+        report = watch.report()
     matrices = [m for m in find_matrices(model.module) if m.role in {"attention", "ffn"}]
     found = {m.module: model.module.get_parameter(m.parameter).detach() for m in matrices}
     save_file(found, Path(job["out"]) / "weights.safetensors")

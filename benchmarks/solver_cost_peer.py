@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from llmcompressor.modifiers.pruning.sparsegpt import SparseGPTModifier  # type:
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.solver_cost_measure import cpu_seconds, memory
+from benchmarks.solver_cost_measure import Watch
 
 
 def recipe(job: dict[str, Any]) -> Any:  # noqa: ANN401 - a modifier of either kind
@@ -42,24 +41,24 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
     samples = json.loads(Path(job["ids"]).read_text())
-    before = memory("VmRSS")
+    watch = Watch()
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     model.config._name_or_path = job["model"]  # noqa: SLF001 - it reads the configuration from there again
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in samples]
-    begin, cpu = time.perf_counter(), cpu_seconds()
-    oneshot(
-        model=model,
-        processor=tokenizer,
-        dataset=datasets.Dataset.from_list(rows),
-        recipe=recipe(job),
-        pipeline="basic",
-        batch_size=job["batch"],
-        num_calibration_samples=len(rows),
-        max_seq_length=len(samples[0]),
-        shuffle_calibration_samples=False,
-    )
-    report = {"seconds": time.perf_counter() - begin, "cpu": cpu_seconds() - cpu, "peak": memory("VmHWM"), "before": before}
+    with watch:
+        oneshot(
+            model=model,
+            processor=tokenizer,
+            dataset=datasets.Dataset.from_list(rows),
+            recipe=recipe(job),
+            pipeline="basic",
+            batch_size=job["batch"],
+            num_calibration_samples=len(rows),
+            max_seq_length=len(samples[0]),
+            shuffle_calibration_samples=False,
+        )
+    report = watch.report()
     found = {name: module.weight.detach().float().contiguous() for name, module in model.named_modules() if name.endswith("_proj")}
     save_file(found, Path(job["out"]) / "weights.safetensors")
     (Path(job["out"]) / "report.json").write_text(json.dumps(report))
