@@ -70,7 +70,7 @@ def _room_for_grids(targets: Targets, group: int) -> dict[str, torch.Tensor]:
     """
     shapes = [(2, *n_groups(item.matrix.shape, group)) for item in targets.items]
     sizes = [math.prod(shape) for shape in shapes]
-    parts = torch.empty(sum(sizes)).split(sizes)
+    parts = torch.split(torch.empty(sum(sizes)), sizes)
     return {item.matrix.name: part.view(shape) for item, part, shape in zip(targets.items, parts, shapes, strict=True)}
 
 
