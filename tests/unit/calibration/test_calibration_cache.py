@@ -163,7 +163,7 @@ def test_a_pass_that_fails_leaves_nothing(
 
 @pytest.mark.parametrize("kind", ["llama", "t5", "albert"])
 def test_one_block_is_held_at_a_time(tmp_path: Path, kind: str) -> None:
-    """Of the accumulators of all blocks no more are alive at once than one block has inputs, and no output of an earlier block is."""
+    """Of the accumulators of all blocks no more are alive at once than one block has inputs."""
     model = make_model(kind)
     data = prepare(Calibration(source="shipped", count=3, length=16), model)
     matrices = matrices_of(model.module, ["attention", "ffn"])
