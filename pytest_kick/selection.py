@@ -136,7 +136,7 @@ def _check_each(settings: Settings, suites: Sequence[Suite]) -> None:
         for glob in globs:
             if not fnmatch.filter(names(), glob):
                 registered = {info.name for info in METHODS.known()} - METHODS.builtin if option == "method" else set()
-                hint = did_you_mean(glob, names() | registered)
+                hint = did_you_mean(glob, names() | registered) + (" Or name it in `models` of a suite." if option == "model" else "")
                 msg = f"--kick-{option}: {option}: got {glob!r}, which matches nothing in the suites. {hint}"
                 raise UsageError(msg)
 

@@ -11,9 +11,9 @@ import torch
 from made_zoo import shipped
 
 from pytest_kick.calibration import make_batches, run_dense
-from pytest_kick.compress import Calibrator, calibrated, compress_
+from pytest_kick.compress import Calibrator, calibrated, compress_, inputs
 from pytest_kick.compress.inputs import calibration_of
-from pytest_kick.compress.solvers import Moments, solution
+from pytest_kick.compress.solvers import Moments, factorize, solution
 from pytest_kick.errors import CompressionError
 from pytest_kick.facts import shipped_facts
 from pytest_kick.models.scopes import find_matrices
@@ -169,6 +169,28 @@ def test_a_step_that_comes_twice_sees_each_time_what_stands(decoder: LoadedModel
     compress(decoder, apart, again, between, step("sparsegpt", 0.5, scope="attention", propagate="dense"), again)
     assert all(torch.equal(value, twice[name]) for name, value in weights(decoder).items())
     assert len(list((apart / "calibration").glob("*/"))) == 3
+
+
+@pytest.mark.parametrize(("method", "level"), [("sparsegpt", 0.5), ("gptq", 3)])
+def test_the_damping_asked_for_is_the_one_used(
+    decoder: LoadedModel, cache: Path, monkeypatch: pytest.MonkeyPatch, method: str, level: float
+) -> None:
+    """Every Hessian of a step is factored with the step's damping, 0.01 where none is named, and the weights hang on it."""
+    used: list[float] = []
+
+    def noting(hessian: torch.Tensor, *, damping: float, act_order: bool = False) -> Any:
+        used.append(damping)
+        return factorize(hessian, damping=damping, act_order=act_order)
+
+    monkeypatch.setattr(inputs, "factorize", noting)
+    found = []
+    for params, damping in (({}, 0.01), ({"damping": 0.5}, 0.5)):
+        decoder.fresh_()
+        compress(decoder, cache, step(method, level, **params))
+        assert set(used) == {damping}
+        used.clear()
+        found.append(weights(decoder))
+    assert not any(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_without_a_calibrator(decoder: LoadedModel) -> None:
