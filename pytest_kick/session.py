@@ -255,11 +255,14 @@ class Session:
         Raises:
             BaselineError: the directory cannot be written.
         """
-        judged = set()
+        judged, wrong = set(), set()
         for outcome in self.outcomes.values():
-            if outcome["verdict"] is not None and not outcome["problem"]:
-                case = self.by_id[outcome["id"]]
+            case = self.by_id[outcome["id"]]
+            if outcome["problem"]:  # of a dense cell too, whatever else was measured against it
+                wrong.add((case.shelf, self.dtype_of(case), case.cell))
+            elif outcome["verdict"] is not None:
                 judged |= {(case.shelf, self.dtype_of(case), cell) for cell in ("dense", case.cell)}
+        judged -= wrong
         written = kept = 0
         for shelf, measurement in self.journal.measured():
             key = (shelf, measurement.dtype, measurement.cell)

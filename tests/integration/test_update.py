@@ -96,7 +96,7 @@ def test_a_cell_that_broke_is_not_recorded(unrecorded: Workspace) -> None:
 
 
 def test_what_cannot_be_judged_is_not_recorded(unrecorded: Workspace) -> None:
-    """Where the dense model knows nothing, its own cell and budgets are errors, and nothing is recorded."""
+    """Where the dense model knows nothing, its own cell and budgets are errors, and none of these is recorded."""
     facts = unrecorded.path / "suites" / "few.jsonl"
     text = facts.read_text(encoding="utf-8")
     for name in ("city", "element", "month"):
@@ -105,11 +105,12 @@ def test_what_cannot_be_judged_is_not_recorded(unrecorded: Workspace) -> None:
     text = text.replace("The American city of [X] is located in the state of [Y].", "[X] zzzz qqq [Y].")
     text = text.replace("[X] is a city in the U.S. state of [Y].", "qqq [X] qq [Y].")
     facts.write_text(text, encoding="utf-8")
-    unrecorded.suite("[[budgets]]\nretention = 0.9\n")
+    unrecorded.suite("[[budgets]]\nretention = 0.9\nsparsity = 0.1\n")
     result = unrecorded.run("--kick-update")
-    result.assert_outcomes(errors=5)
+    result.assert_outcomes(errors=3, passed=2)
     result.stdout.fnmatch_lines(["*budget retention:facts.p1: COULD NOT MEASURE: got a dense score of *"])
-    assert not list(unrecorded.baseline("dense").parent.glob("*.json"))
+    recorded = {path.name for path in unrecorded.baseline("dense").parent.glob("*.json")}
+    assert recorded == {f"{cell}.json" for cell in CELLS if cell.endswith("s0.6")}  # not the dense one that they were held against
 
 
 @pytest.mark.parametrize("option", ["--kick-update", "--kick-update-new-only"])
