@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -49,10 +50,10 @@ def forgotten_while_fluent(facts: Iterable[Probed], perplexity: Iterable[Probed]
 
     Args:
         facts: scores of the probe `facts`, the dense model's among them, in any order.
-        perplexity: scores of the probe `perplexity` of the same cells.
+        perplexity: scores of the probe `perplexity` of the same cells; of several texts that which most cells of a model were asked.
         confidence: of each bound, in (0.5, 1).
     """
-    texts = {(cell.model, cell.dtype, cell.compression.id): cell for cell in perplexity}
+    texts = {(cell.model, cell.dtype, cell.compression.id): cell for cell in _of_one_text(perplexity)}
     known = {(cell.model, cell.dtype, cell.compression.id): cell for cell in facts}
     made = []
     for model, dtype in dict.fromkeys(key[:2] for key in known):
@@ -68,6 +69,16 @@ def forgotten_while_fluent(facts: Iterable[Probed], perplexity: Iterable[Probed]
         for arm, pairs in arms.items():
             made.append(_found(dense, arm, [_point(dense, text, *pair) for pair in pairs], confidence))
     return made
+
+
+def _of_one_text(perplexity: Iterable[Probed]) -> list[Probed]:
+    """Return the scores on one text for each model and dtype."""
+    cells = list(perplexity)
+    asked = Counter((cell.model, cell.dtype, cell.score.probe) for cell in cells)
+    chosen: dict[tuple[str, str], str] = {}
+    for (model, dtype, text), _ in sorted(asked.items(), key=lambda entry: (-entry[1], entry[0])):
+        chosen.setdefault((model, dtype), text)
+    return [cell for cell in cells if chosen[cell.model, cell.dtype] == cell.score.probe]
 
 
 def _point(dense: Probed, text: Probed, cell: Probed, asked: Probed) -> _Point:

@@ -62,6 +62,17 @@ def test_knowledge_at_a_perplexity_ratio(kept: int, word: str) -> None:
     assert found.low <= found.estimate <= found.high
 
 
+def test_several_texts_are_not_mixed() -> None:
+    """C6: a cell may have read another text as well, with windows of its own; the text that most cells have read decides."""
+    other = [replace(cell, score=replace(cell.score, probe="perplexity:other")) for cell in (text(BASE[:20]), text(BASE[:20] + 9, 0.2))]
+    scores = {
+        "facts": [facts(DENSE), facts(DENSE, 0.1), facts(DENSE, 0.2)],
+        "perplexity": [*other, text(BASE), text(BASE + np.log(1.05), 0.1), text(BASE + np.log(1.15), 0.2)],
+    }
+    alone = {**scores, "perplexity": scores["perplexity"][2:]}
+    assert decide_asked(scores) == decide_asked(alone)
+
+
 def test_a_grid_that_stays_fluent_says_nothing() -> None:
     """C6: where no level reaches the ratio there is nothing to read off."""
     scores = {"facts": [facts(DENSE), facts(DENSE, 0.1)], "perplexity": [text(BASE), text(BASE + 0.01, 0.1)]}
