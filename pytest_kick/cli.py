@@ -81,7 +81,8 @@ def _list(arguments: argparse.Namespace) -> None:
     else:
         directory = Path(arguments.suites)
         if not directory.is_dir():
-            msg = f"--suites: directory: got {arguments.suites!r}, expected suites. Write one with `kick init {arguments.suites}`."
+            got = f"{arguments.suites!r}, which is none here"
+            msg = f"--suites: directory: got {got}, expected one with suites. Write one with `kick init {arguments.suites}`."
             raise UsageError(msg)
         rows = [(s.name, f"{s.n_cells} cells", how_to_run(s), s.summary) for s in read_suites(directory)]
     _print_rows(rows)

@@ -231,9 +231,11 @@ def _check(values: Mapping[str, Any]) -> None:
         msg = "--kick-update: value: got it with --kick-limit, expected all examples. Record without --kick-limit."
         raise UsageError(msg)
     most = len(BATCH_SIZES)
-    if values["noise"] > most or (values["noise"] and not (values["update"] or values["update_new_only"])):
-        got, expected = (values["noise"], f"at most {most}") if values["noise"] > most else ("it alone", "it with --kick-update")
-        msg = f"--kick-noise: value: got {got}, expected {expected}: what it finds is stored with the dense baseline. Correct it."
+    if values["noise"] > most:
+        msg = f"--kick-noise: value: got {values['noise']}, expected at most {most} repetitions. Correct it."
+        raise UsageError(msg)
+    if values["noise"] and not values["update"]:
+        msg = "--kick-noise: value: got a run that records no dense model again, expected --kick-update, whose baseline keeps it. Add that."
         raise UsageError(msg)
     if values["update"] and values["update_new_only"]:
         msg = "--kick-update: value: got it with --kick-update-new-only, expected one of them. Leave one out."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kick import stats
-from pytest_kick.errors import KickError
+from pytest_kick.errors import KickError, MissingBaselineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,15 +37,17 @@ def _line(session: Session, case: Case) -> str:
 def _detectable(session: Session, case: Case, budget: Budget) -> str:
     try:
         dense = session.store.read(case.shelf, session.dtype_of(case), "dense")
-    except KickError:
+    except MissingBaselineError:
         return "no dense baseline yet"
+    except KickError:
+        return "a dense baseline that does not read"
     score = next((score for score in dense.scores if score.probe == budget.probe), None)
     if score is None:
         return "no dense baseline yet"
     n = min(score.n, session.settings.limit or case.first_look or score.n)
     confidence = session.settings.confidence
-    if budget.kind == "flips":
-        return f"n={n}"
+    if budget.kind == "flips" or score.mean(budget.metric):
+        return f"n={n}"  # of a mean the spread decides, which only a run shows
     if budget.kind == "drop":
         return f"detects a drop of {stats.smallest_detectable_drop(n, DISCORDANCE, confidence):.3f} at n={n}"
     known, floor = score.metrics[budget.metric], score.floors[budget.metric]

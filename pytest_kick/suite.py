@@ -189,7 +189,8 @@ class _Reader:
                 raise self.fail(got, "a match with at least one compressed cell", "Correct or remove it.", field=field)
             for budget in rule.budgets:
                 if budget.probe not in probes:
-                    raise self.fail(budget.probe, "a probe that the suite runs", "Add it to `probes`.", field=f"{field}.probe")
+                    fix = did_you_mean(budget.probe, probes) + " Name it as `probe` of the budget (`facts` where it names none)."
+                    raise self.fail(budget.probe, f"a probe that the suite runs: {', '.join(probes)}", fix, field=f"{field}.probe")
 
     @cached_property
     def on_request(self) -> tuple[ModelSpec, ...]:

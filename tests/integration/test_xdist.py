@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,7 +116,9 @@ def test_ctrl_c_reports_what_is_done(workspace: Workspace) -> None:
     (workspace.path / "pytest.ini").write_text("[pytest]\nkick_dtype = float32\npythonpath = .\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "suites", *BASE, "-p", "noting", "--kick-json", "run.json", "--kick-update"]
     before = workspace.baselines()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=workspace.path) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": workspace.path}
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell runs in the background ignores it, children included
+    with subprocess.Popen(command, **pipes, preexec_fn=heard) as process:  # noqa: PLW1509 - this process has one thread
         deadline = time.monotonic() + 120
         note = workspace.path / "ran.txt"
         while not (note.exists() and "attention--s0.6" in note.read_text(encoding="utf-8")) and time.monotonic() < deadline:

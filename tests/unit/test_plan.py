@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from made_measurements import make_measurement
+from made_measurements import make_examples, make_measurement, make_score
 from made_settings import settings_with
 from suite_files import CELL, HEAD, read
 
 from pytest_kick import plan
+from pytest_kick.infos import MeanInfo
 from pytest_kick.selection import select
 from pytest_kick.session import Session
 
@@ -92,3 +94,23 @@ def test_the_plan_follows_the_filters(tmp_path: Path, level: str) -> None:
     """The plan lists what would run, no more."""
     lines = plan_lines(session_on(tmp_path, HEAD + CELL.replace("0.2", "[0.1, 0.2]"), level=(level,)))
     assert [line.partition(":")[0] for line in lines[:-1]] == ["a--tiny-decoder--dense", "a--tiny-decoder--l1_global--overall--s0.2"]
+
+
+def test_a_budget_on_a_mean_is_planned_too(tmp_path: Path) -> None:
+    """What a mean can detect hangs on its spread: the plan says on how many examples it is taken, and does not fail."""
+    text = 'probes = ["facts", "perplexity"]\n' + HEAD + CELL + '[[budgets]]\nprobe = "perplexity"\nratio = 1.1\n'
+    session = session_on(tmp_path, text)
+    name = "nats_per_token"
+    read = make_examples(np.ones(40, dtype=bool), nats_per_token=np.full(40, 3.0))
+    score = make_score(read, probe="perplexity", metric=name, means=(MeanInfo(name=name, kind="loss"),))
+    score = replace(score, floors={name: 10.8}, metrics={name: 3.0})
+    session.store.write(make_measurement(scores=(score,)), model="tiny-decoder")
+    assert plan_lines(session)[1].endswith("ratio:nats_per_token 1.1 (n=40)")
+
+
+def test_a_baseline_that_does_not_read_is_not_called_missing(tmp_path: Path) -> None:
+    """A plan tells a damaged dense baseline from none."""
+    session = session_on(tmp_path, HEAD + CELL + BUDGETS)
+    record(session, 40, 1.0)
+    session.store.path("tiny-decoder", "float32", "dense").write_text("{", encoding="utf-8")
+    assert "(a dense baseline that does not read)" in plan_lines(session)[1]

@@ -205,7 +205,9 @@ def test_a_budget_of_a_probe_that_does_not_run(tmp_path: Path, monkeypatch: pyte
     other = ProbeInfo(name="other", target="a:b", summary="s", metric="m", metrics=("m",))
     monkeypatch.setattr(PROBES, "_known", {**PROBES._known, "other": other})
     text = HEAD + CELL + '[[budgets]]\nprobe = "other"\ndrop = 0.1\n'
-    assert "budgets[0].probe: got 'other', expected a probe that the suite runs. Add it to `probes`." in fails(tmp_path, text)
+    said = fails(tmp_path, text)
+    assert "budgets[0].probe: got 'other', expected a probe that the suite runs: facts. " in said
+    assert said.endswith("Name it as `probe` of the budget (`facts` where it names none).")
     assert read(tmp_path, 'probes = ["facts", "other"]\n' + text).cases[1].budgets[0].probe == "other"
 
 
