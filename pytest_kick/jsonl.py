@@ -110,8 +110,12 @@ def fail(where: str, field: str, value: object, rule: str, advice: str, *, quote
     raise FactsError(message)
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, example: str = '{"kind": ...}') -> list[Line]:
     """Return the objects of a JSONL file; blank lines are skipped.
+
+    Args:
+        path: of the file.
+        example: how a line of such a file begins, for the message about one that is no object.
 
     Raises:
         FactsError: Where the file cannot be read, is no UTF-8 text, or a line is no JSON object.
@@ -128,7 +132,7 @@ def read_lines(path: Path) -> list[Line]:
     if "\0" in text:
         _fail_binary(path, content, content.index(b"\0"))
     numbered = enumerate(text.split("\n"), start=1)
-    return [_parse(f"{path}:{number}", line) for number, line in numbered if line.strip()]
+    return [_parse(f"{path}:{number}", line, example) for number, line in numbered if line.strip()]
 
 
 def _fail_binary(path: Path, content: bytes, offset: int) -> NoReturn:
@@ -137,13 +141,13 @@ def _fail_binary(path: Path, content: bytes, offset: int) -> NoReturn:
     fail(f"{path}:{number}", "encoding", value, "UTF-8 text", "Name a JSONL text file", quoted=False)
 
 
-def _parse(where: str, text: str) -> Line:
+def _parse(where: str, text: str, example: str) -> Line:
     try:
         values = json.loads(text, object_pairs_hook=lambda pairs: _unique(where, pairs))
     except (json.JSONDecodeError, RecursionError):
         fail(where, "line", text, "a whole JSON object on one line", "Complete or remove the line")
     if not isinstance(values, dict):
-        fail(where, "line", values, "a JSON object", 'Write it as {"kind": ...}')
+        fail(where, "line", values, "a JSON object", f"Write it as {example}")
     return Line(where=where, values=values)
 
 

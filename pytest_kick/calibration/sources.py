@@ -72,7 +72,7 @@ def _of_file(path: Path) -> str:
 
 def _documents(path: Path) -> list[str]:
     try:
-        lines = read_lines(path)
+        lines = read_lines(path, '{"text": "..."}')
     except FactsError as error:
         raise CalibrationError(str(error)) from error
     found = []

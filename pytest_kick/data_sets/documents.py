@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kick.data_sets.source import lines_of
+from pytest_kick.data_sets.source import id_of, lines_of
 from pytest_kick.errors import DataError
 from pytest_kick.jsonl import Line
 
@@ -64,7 +64,7 @@ def load_documents(name: str, source: DataSource) -> tuple[Document, ...]:
 def _lines(name: str, source: DataSource) -> Iterable[Line]:
     kind, _, rest = name.partition(":")
     if kind == "path":
-        return lines_of(Path(rest))
+        return lines_of(Path(rest), '{"document": "...", "summary": "..."}')
     if kind == "datasets":
         dataset, _, split = rest.partition("@")
         dataset, _, config = dataset.partition("#")
@@ -87,5 +87,4 @@ def _document(line: Line, number: int) -> Document:
             msg = f"{line.where}: {part}: got nothing, expected a text. Add it."
             raise DataError(msg)
         texts[part] = given[0]
-    name = line.values.get("id")
-    return Document(id=f"line-{number}" if name is None else str(name), text=texts["document"], summary=texts["summary"])
+    return Document(id=id_of(line, ("id",), f"line-{number}"), text=texts["document"], summary=texts["summary"])

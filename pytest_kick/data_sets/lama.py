@@ -120,7 +120,7 @@ def load_own(path: Path, *, sentences: bool = False) -> Clozes:
     Raises:
         DataError: the file cannot be read, or a field is missing.
     """
-    samples = [_of_hub(line, path.stem) for line in lines_of(path)]
+    samples = [_of_hub(line, path.stem) for line in lines_of(path, '{"obj_label": "...", ...}')]
     return _clozes(str(path), samples, {}, sentences=sentences)
 
 

@@ -53,7 +53,7 @@ def load_questions(reference: str, source: DataSource) -> tuple[Asked, ...]:
     """
     kind, _, rest = reference.partition(":")
     if kind == "path":
-        found = _read(lines_of(Path(rest)), strict=True)
+        found = _read(lines_of(Path(rest), '{"question": "...", "options": [...], "answer": ...}'), strict=True)
     else:
         name, _, split = rest.partition("@")
         name, _, config = name.partition("#")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_kick.errors import DataError, FactsError
 from pytest_kick.jsonl import Line, read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _SHOWN = 60
@@ -91,14 +91,18 @@ class DataSource:
             raise DataError(msg) from error
 
 
-def lines_of(path: Path) -> list[Line]:
+def lines_of(path: Path, example: str = '{"field": ...}') -> list[Line]:
     """Return the objects of a JSONL file.
+
+    Args:
+        path: of the file.
+        example: how a line of it is written, for the message about one that is no object.
 
     Raises:
         DataError: it cannot be read, or a line is no JSON object.
     """
     try:
-        return read_lines(path)
+        return read_lines(path, example)
     except FactsError as error:
         raise DataError(str(error)) from error
 
@@ -129,3 +133,31 @@ def texts_of(line: Line, field: str) -> tuple[str, ...]:
         msg = f"{line.where}: {field}: got {got}, expected a list of texts. Correct the file, or take it anew from its source."
         raise DataError(msg)
     return tuple(value)
+
+
+def id_of(line: Line, fields: Sequence[str], default: str) -> str:
+    """Return the first of some fields that is there, as an id, else a default.
+
+    Raises:
+        DataError: it is neither a text with something in it nor a number.
+    """
+    field = next((field for field in fields if line.values.get(field) is not None), None)
+    if field is None:
+        return default
+    value = line.values[field]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not str(value).strip():
+        refuse(line, field, "a text or a number", "Correct it, or leave it out")
+    return str(value)
+
+
+def refuse(line: Line, field: str, rule: str, advice: str) -> NoReturn:
+    """Raise the one-line error about a field of a line, with what stands there.
+
+    Raises:
+        DataError: always.
+    """
+    value = line.values.get(field)
+    shown = "nothing" if value is None else json.dumps(value, default=str)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
+    msg = f"{line.where}: {field}: got {shown}, expected {rule}. {advice}."
+    raise DataError(msg)

@@ -88,7 +88,7 @@ def _wikitext(data: DataSource) -> str:
 
 def _of_file(path: Path) -> str:
     if path.suffix == ".jsonl":
-        return "\n\n".join(text_of(line, FIELD) for line in lines_of(path))
+        return "\n\n".join(text_of(line, FIELD) for line in lines_of(path, '{"text": "..."}'))
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

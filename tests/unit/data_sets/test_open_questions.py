@@ -46,7 +46,7 @@ def written(folder: Path, name: str, content: str) -> DataSource:
     return DataSource(directory=folder)
 
 
-def lines(*rows: dict[str, Any]) -> str:
+def lines(*rows: object) -> str:
     """Return rows as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
@@ -153,7 +153,7 @@ def test_a_missing_field_of_a_reading_data_set_is_named(field: str, tmp_path: Pa
     """File, line and field stand in the message."""
     row = {"question": "who", "answer": ["a"]}
     source = written(tmp_path, "nq_open/NQ-open.dev.jsonl", lines(row, {**row, field: []}))
-    with pytest.raises(DataError, match=rf"NQ-open\.dev\.jsonl:2: {field}: got nothing"):
+    with pytest.raises(DataError, match=rf"NQ-open\.dev\.jsonl:2: {field}: got \[\], expected a text"):
         load_reading("nq_open", source)
 
 
@@ -178,10 +178,13 @@ def test_documents_are_read_from_files_and_from_the_hub(tmp_path: Path) -> None:
         ([{"document": "a", "summary": "b"}, {"document": "a"}], ":2: summary: got nothing"),
         ([{"summary": "b"}], ":1: document: got nothing"),
         ([{"id": 1, "document": "a", "summary": "b"}] * 2, ":2: id: got '1' a second time"),
+        ([{"id": "", "document": "a", "summary": "b"}], ':1: id: got "", expected a text or a number. Correct it, or leave'),
+        ([{"id": ["x"], "document": "a", "summary": "b"}], ':1: id: got ["x"], expected a text or a number.'),
+        ([["a"]], ':1: line: got ["a"], expected a JSON object. Write it as {"document": "...", "summary": "..."}.'),
         ([], "documents: got none"),
     ],
 )
-def test_what_is_wrong_with_documents_is_named(rows: list[dict[str, Any]], expected: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_documents_is_named(rows: list[Any], expected: str, tmp_path: Path) -> None:
     """File, line and field stand in the message."""
     path = tmp_path / "own.jsonl"
     path.write_text(lines(*rows), "utf-8")
@@ -196,3 +199,70 @@ def test_two_questions_of_one_id_are_refused(tmp_path: Path) -> None:
     rows = [{"Question-ID": "q", "RawQuestion": text, "Parses": parses} for text in ("Who?", "What?")]
     with pytest.raises(DataError, match="id: got 'q' for 2 questions"):
         load_freebaseqa(written(tmp_path, "freebaseqa/FreebaseQA-eval.json", json.dumps({"Questions": rows})))
+
+
+PARIS = {"id": "1", "question": "Capital of France?", "answers": ["Paris"]}
+OWN_FAULTS: list[tuple[Any, str]] = [
+    (
+        {"id": "1", "question": "Capital of Italy?", "answers": ["Rome"]},
+        "id: got '1' a second time with another question, expected an id of",
+    ),
+    ({"id": 1, "question": "Capital of Italy?", "answers": ["Rome"]}, "id: got '1' a second time with another question"),
+    (PARIS | {"id": ""}, 'id: got "", expected a text or a number. Correct it, or leave'),
+    (PARIS | {"id": " "}, 'id: got " ", expected a text or a number.'),
+    (PARIS | {"id": True}, "id: got true, expected a text or a number."),
+    (PARIS | {"answers": ["x", 1969]}, 'answers: got ["x", 1969], expected a text or a list of texts.'),
+    (PARIS | {"answers": [1969]}, "answers: got [1969], expected a text or a list of texts."),
+    (PARIS | {"answers": 1969}, "answers: got 1969, expected a text or a list of texts."),
+    (PARIS | {"answers": ["x", None]}, 'answers: got ["x", null], expected a text or a list of texts.'),
+    (PARIS | {"answers": [" "]}, 'answers: got [" "], expected a text or a list of texts.'),
+    (PARIS | {"answers": None}, "answers: got nothing, expected a text or a list of texts."),
+    (PARIS | {"answer": "Rome"}, 'answer: got "Rome", expected either answer or answers. Put all into answers.'),
+    (PARIS | {"question": 7}, "question: got 7, expected a text."),
+    (PARIS | {"context": ["x"]}, 'context: got ["x"], expected a text. Correct it.'),
+    (
+        PARIS | {"contexts": "x"},
+        """contexts: got "x", expected one of the fields id, question, answers, context. Did you mean 'context'?.""",
+    ),
+    ([1], 'line: got [1], expected a JSON object. Write it as {"question": "...", "answers": ["..."]}.'),
+]
+
+
+@pytest.mark.parametrize(("row", "expected"), OWN_FAULTS)
+def test_what_is_wrong_with_questions_of_ones_own_is_named(row: object, expected: str, tmp_path: Path) -> None:
+    """Nothing is dropped or mixed up in silence: file, line and field stand in one line."""
+    path = tmp_path / "own.jsonl"
+    path.write_text(lines(PARIS, row), "utf-8")
+    with pytest.raises(DataError) as error:
+        load_reading(f"path:{path}", DataSource())
+    assert str(error.value).startswith(f"{path}:2: {expected}")
+    assert "\n" not in str(error.value)
+
+
+def test_one_question_of_ones_own_may_have_several_lines(tmp_path: Path) -> None:
+    """The same id and question join their answers; lines without an id stay apart, be they asked in the same words."""
+    path = tmp_path / "own.jsonl"
+    bare = {"question": "Which?", "answers": ["a"]}
+    path.write_text(lines(PARIS, PARIS | {"answers": ["Lutetia"], "context": "C."}, bare, bare), "utf-8")
+    found = load_reading(f"path:{path}", DataSource())
+    assert [(each.id, each.answers, each.context) for each in found] == [
+        ("1", ("Paris", "Lutetia"), "C."),
+        ("line-3", ("a",), ""),
+        ("line-4", ("a",), ""),
+    ]
+
+
+@pytest.mark.parametrize("row", [TRIVIA, SQUAD, {"question": "who", "answer": ["a", "b"]}])
+def test_a_file_of_ones_own_may_have_a_published_layout(row: dict[str, Any], tmp_path: Path) -> None:
+    """What the hub gives and what a file holds are the same questions."""
+    path = tmp_path / "own.jsonl"
+    path.write_text(lines(row), "utf-8")
+    Hub.given = {("a/b", "", "validation"): [row]}
+    assert load_reading(f"path:{path}", DataSource()) == load_reading("datasets:a/b", Hub())
+
+
+def test_one_id_of_two_questions_is_refused_from_the_hub_too() -> None:
+    """Data sets of the hub name the row."""
+    Hub.given = {("a/b", "", "validation"): [SQUAD, SQUAD | {"question": "Who else?"}]}
+    with pytest.raises(DataError, match=r"^datasets:a/b: row 1: id: got 's1' a second time with another question"):
+        load_reading("datasets:a/b", Hub())
