@@ -25,13 +25,13 @@ class JudgeCache:
         self._directory = directory
 
     def get(self, question: Mapping[str, str | int | float]) -> str | None:
-        """Return the answer to a question, None where there is none, or its file is damaged."""
+        """Return the answer to a question, None where there is none, it is empty, or its file is damaged."""
         try:
             kept = json.loads(self._path(question).read_text("utf-8"))
         except (OSError, ValueError):
             return None
-        same = isinstance(kept, dict) and kept.get("question") == dict(question) and isinstance(kept.get("answer"), str)
-        return str(kept["answer"]) if same else None
+        answer = kept.get("answer") if isinstance(kept, dict) and kept.get("question") == dict(question) else None
+        return answer if isinstance(answer, str) and answer.strip() else None
 
     def put(self, question: Mapping[str, str | int | float], answer: str) -> None:
         """Keep an answer; whoever reads at the same time sees all of it or nothing."""

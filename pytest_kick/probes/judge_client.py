@@ -1,7 +1,8 @@
 """The way to a judge: any endpoint that speaks OpenAI's chat completions, through the `openai` package.
 
 The package retries what may pass (429, 5xx, timeouts, lost connections) with growing pauses, and waits as long as the server asks
-for, up to two minutes. The key comes from the environment and lives in the package's client alone: no error, log line or file holds it.
+for, up to two minutes; an answer without a text is asked for again here, as often. The key comes from the environment and lives in the
+package's client alone: no error, log line or file holds it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ TIMEOUT = 120.0
 RETRIES = 5
 LONGEST_WAIT = 120.0
 """Seconds: where a server asks for more, the package does not try again."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+"""Seconds before an answer without a text is asked for again, twice as long each time: the package's own pauses."""
 _SHOWN = 120
 _NOT_INSTALLED = "--kick-judge: package: got no openai, expected it installed. pip install 'pytest-kick[judge]'."
 _NO_KEY = "none"  # servers without keys take anything
@@ -86,6 +89,21 @@ class JudgeClient:
             yield lambda system, prompt: self._ask(client, package, system, prompt)
 
     def _ask(self, client: openai.OpenAI, package: Any, system: str, prompt: str) -> str:  # noqa: ANN401 - a module
+        """Return the judge's text, which has something in it: of an empty one nobody knows what the judge would say."""
+        reason = ""
+        for place in range(self.retries + 1):
+            if place:
+                time.sleep(min(FIRST_PAUSE * 2 ** (place - 1), LONGEST_PAUSE))
+            text, reason = self._reply(client, package, system, prompt)
+            if text.strip():
+                return text
+        why = f" (finish_reason {reason})" if reason else ""
+        advice = f"Run again, or take a judge that answers within {MAX_TOKENS} tokens, thoughts included: what was judged is kept"
+        got = f"no text in {self.retries + 1} tries{why}"
+        raise self._failure(got, advice, "an answer")
+
+    def _reply(self, client: openai.OpenAI, package: Any, system: str, prompt: str) -> tuple[str, str]:  # noqa: ANN401 - a module
+        """Return the text of one chat completion, and why it ended there."""
         turns: Any = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": prompt}]
         try:
             raw = client.chat.completions.with_raw_response.create(
@@ -104,9 +122,9 @@ class JudgeClient:
         except Exception as error:  # noqa: BLE001 - what client and transport raise for headers and bodies they cannot handle
             got, advice = type(error).__name__, "Check the URL and the server"
         else:
-            text = _content(body)
-            if text is not None:
-                return _without(_key(), text)
+            found = _content(body)
+            if found is not None:
+                return _without(_key(), found[0]), shown(_without(_key(), found[1]))
             got, advice = (
                 f"{shown(kind)} without choices[0].message.content",
                 "Give the URL that /chat/completions follows, such as https://HOST/v1",
@@ -128,8 +146,8 @@ class JudgeClient:
             advice[429] = advice[503] = f"It asks to wait {wait:.0f} s: run again then, what was judged is kept"
         return got, advice.get(error.status_code, "Check the server" if error.status_code >= 500 else "Correct URL or model")  # noqa: PLR2004
 
-    def _failure(self, got: str, advice: str) -> ProbeError:
-        return ProbeError(f"--kick-judge {self.url}: {self.model!r}: got {got}, expected a chat completion. {advice}.")
+    def _failure(self, got: str, advice: str, expected: str = "a chat completion") -> ProbeError:
+        return ProbeError(f"--kick-judge {self.url}: {self.model!r}: got {got}, expected {expected}. {advice}.")
 
 
 def check_address(url: str) -> None:
@@ -209,10 +227,13 @@ def _without(key: str, text: str) -> str:
     return text.replace(key, "***") if len(key) >= _SHORTEST_KEY else text
 
 
-def _content(body: str) -> str | None:
-    """Return the text of a chat completion, "" where the model wrote none, None where the body is no chat completion."""
+def _content(body: str) -> tuple[str, str] | None:
+    """Return text and finish_reason of a chat completion, "" where there is none, None where the body is no chat completion."""
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        choice = json.loads(body)["choices"][0]
+        content, reason = choice["message"]["content"], choice.get("finish_reason")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
-    return "" if content is None else content if isinstance(content, str) else None
+    if not isinstance(content, str | None):
+        return None
+    return content or "", reason if isinstance(reason, str) else ""

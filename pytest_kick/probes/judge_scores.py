@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 _RATING = re.compile(r"\[\[\s*(\d{1,4}(?:\.\d{1,4})?)\s*(?:/\s*(\d{1,4})\s*)?\]\]")
 _CHOICE = re.compile(r"\[\[\s*([ABC])\s*\]\]")
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+_JOINED = re.compile(r"[^\w\[\]\n]*(?:/|\b(?:out\s+)?of\b(?:\s+\w+){0,4})[^\w\[\]\n]*", re.IGNORECASE)
+"""Between two ratings: `[[7]] out of [[10]]` is one, and does not say 10."""
+_THOUGHT = re.compile(
+    r"\A(?:\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z))+"  # cut off or not, it opens the reply
+    r"|<think(?:ing)?>(?:(?!<think(?:ing)?>).)*?</think(?:ing)?>",  # elsewhere a tag without an end is a quotation
+    re.DOTALL,
+)
 _WON = {"A": 1.0, "B": 0.0, "C": 0.5}
 
 
@@ -93,20 +99,26 @@ class Noise:
 
 
 def rating_in(text: str, low: float, high: float) -> float | None:
-    """Return the last number in double brackets, None where there is none, it lies outside the scale or is of another scale.
+    """Return the last number in double brackets, None where there is none, it is off the scale, of another one or one of several.
 
     The last, since a judge may quote its instructions or the answer before it decides; single brackets may be references. What a
-    reasoning model thinks aloud is no verdict.
+    reasoning model thinks aloud is no verdict. Different numbers that `/` or `out of` join are several.
 
     Args:
         text: the judge's answer.
         low: the lowest number that counts.
         high: the highest.
     """
-    found = _RATING.findall(_THOUGHT.sub("", text))
+    text = _THOUGHT.sub("", text)
+    found = list(_RATING.finditer(text))
     if not found:
         return None
-    value, of = found[-1]
+    value, of = found[-1].groups()
+    for before, after in zip(found[-2::-1], found[::-1], strict=False):
+        if not _JOINED.fullmatch(text, before.end(), after.start()):
+            break
+        if float(before[1]) != float(value):
+            return None
     return float(value) if low <= float(value) <= high and (not of or float(of) == high) else None
 
 

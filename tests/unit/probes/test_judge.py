@@ -60,7 +60,22 @@ def prompt_of(body: dict[str, Any]) -> str:
         ("[[8/10]]", 8.0),
         ("You ask for [[5]]; the answer says [[10]]. Rating: [[2]]", 2.0),
         ("<think>maybe [[9]]</think> [[3]]", 3.0),
-        ("[[3]] <think>or rather [[9]]", 3.0),
+        ("<think>maybe [[9]]</think>\n<think>or [[8]]", None),
+        ("Fine. <think>maybe [[9]]</think> [[3]]", 3.0),
+        ("[[3]] <think>or rather [[9]]</think>", 3.0),
+        ("It leaks `<think>` into the reply. Rating: [[3]]", 3.0),
+        ("<think>a</think> It leaks `<think>`. Rating: [[3]]", 3.0),
+        ("It leaks `<think>`: [[3]] <think>or rather [[9]]</think>", 3.0),
+        ("[[7]] out of [[10]]", None),
+        ("**[[7]]** Out of a possible **[[10]]**.", None),
+        ("[[7]]/[[10]]", None),
+        ("[[7]] of [[10]]", None),
+        ("[[7]] / [[10]] / [[10]]", None),
+        ("[[7]] out of 10", 7.0),
+        ("[[10]] out of [[10]]", 10.0),
+        ("[[7]] out of [[10]] would be kind. Rating: [[6]]", 6.0),
+        ("It is out of focus, [[7]]. No: [[6]]", 6.0),
+        ("A reader/writer says [[7]]; a/b says [[6]]", 6.0),
         ("", None),
         ("Rating: 7", None),
         ("as [7] says", None),
@@ -148,12 +163,14 @@ def test_each_question_is_asked_once_and_then_read_from_disk(tmp_path: Path) -> 
         assert other.asked == 1
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"question": {}, "answer": "[[9]]"}', "\udcff"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"question": {}, "answer": "[[9]]"}', "\udcff", "empty"])
 def test_a_damaged_file_is_asked_again(damage: str, tmp_path: Path) -> None:
-    """What cannot be read, or answers another question, is no answer."""
+    """What cannot be read, is empty, or answers another question, is no answer."""
     with JudgeServer(lambda _, __: said("[[4]]")) as server:
         judge_at(server, tmp_path).rate([Rating(prompt="a")])
         (path,) = tmp_path.rglob("*.json")
+        if damage == "empty":  # as it was kept when an empty text counted as an answer
+            damage = json.dumps({**json.loads(path.read_text()), "answer": ""})
         path.write_bytes(damage.encode("utf-8", "surrogateescape"))
         assert judge_at(server, tmp_path).rate([Rating(prompt="a")])[0].score == 4.0
         assert len(server.requests) == 2
@@ -172,10 +189,32 @@ def test_an_answer_that_cannot_be_read_is_missing_and_counted(tmp_path: Path) ->
     assert Judgement(scores=(None, 3.0, 5.0), texts=("", "", "")).score == 4.0
 
 
-def test_a_refusal_without_text_is_missing_and_no_error(tmp_path: Path) -> None:
-    """A completion whose content is null is an answer that says nothing."""
-    with JudgeServer(lambda _, __: said(None)) as server:
-        assert judge_at(server, tmp_path).rate([Rating(prompt="a")]) == [Judgement(scores=(None,), texts=("",))]
+@pytest.mark.parametrize("empty", [None, "", " \n"])
+def test_an_answer_without_text_is_asked_for_again(empty: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no answer: the next try's is, and that alone is kept; pauses grow up to a bound."""
+    pauses: list[float] = []
+    monkeypatch.setattr("pytest_kick.probes.judge_client.time.sleep", pauses.append)
+    with JudgeServer(lambda _, number: said(empty if number < 6 else "[[6]]")) as server:
+        assert judge_at(server, tmp_path, retries=6).rate([Rating(prompt="a")]) == [Judgement(scores=(6.0,), texts=("[[6]]",))]
+    assert len(server.requests) == 7
+    assert [pause for pause in pauses if pause] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert [json.loads(path.read_text())["answer"] for path in tmp_path.rglob("*.json")] == ["[[6]]"]
+
+
+@pytest.mark.parametrize("empty", [None, "", " \n"])
+def test_a_judge_that_never_says_a_text_is_one_line_and_nothing_is_kept(
+    empty: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as many tries as any failure gets; the line says why the answer ended, without markup or key."""
+    monkeypatch.setattr("pytest_kick.probes.judge_client.FIRST_PAUSE", 0.0)
+    choice = {"message": {"content": empty}, "finish_reason": f"<b>length\n{KEY}"}
+    with JudgeServer(lambda _, __: Reply(body=json.dumps({"choices": [choice]}))) as server, pytest.raises(ProbeError) as caught:
+        judge_at(server, tmp_path).rate([Rating(prompt="a")])
+    start = f"--kick-judge {server.url}: 'made-up': got no text in 3 tries (finish_reason length), expected an answer. Run again, or take"
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).isprintable()
+    assert len(server.requests) == 3
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_answers_come_back_in_the_order_asked(tmp_path: Path) -> None:
