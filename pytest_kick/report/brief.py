@@ -1,14 +1,21 @@
-"""Names that fit a narrow terminal: parameters that all cells of a method share say nothing there."""
+"""What fits a narrow terminal: parts that all names share say nothing there."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kick.report.rows import Row
+
+CUT = ".."
+_INSIDE, _HARD = re.compile(r"(?<![,;:]) "), "\N{NO-BREAK SPACE}"
+_SAMPLE = re.compile(r"--sample-\d+")
 
 
 def without_shared(rows: Sequence[Row]) -> list[Row]:
@@ -23,6 +30,52 @@ def without_shared(rows: Sequence[Row]) -> list[Row]:
 
 def _steps(row: Row) -> list[list[str]]:
     return [step.split("/") for step in row.method.split("+")]
+
+
+def short_probes(probes: Sequence[str]) -> dict[str, str]:
+    """Return a short name for each probe, all different: first the size of the sample goes, then what all probes of a kind share.
+
+    `retrieval_qa:squad--book-open--sample-100` is `squad--book-open` beside `retrieval_qa:squad--sample-100`, which is `squad`.
+    """
+    names = {probe: probe for probe in probes}
+    names = _shortened(names, lambda name: _SAMPLE.sub("", name))
+    kinds = Counter(_kind(name) for name in names)
+    params: dict[str, set[str]] = {}
+    for name in names.values():
+        params[_kind(name)] = params.get(_kind(name), set(name.split("--")[1:])) & set(name.split("--")[1:])
+    names = _shortened(names, lambda name: "--".join(part for part in name.split("--") if part not in params[_kind(name)]))
+    return _shortened(names, lambda name: name.removeprefix(f"{_kind(name)}:") if kinds[_kind(name)] > 1 else name)
+
+
+def _shortened(names: Mapping[str, str], shorten: Callable[[str], str]) -> dict[str, str]:
+    """Shorten the names that stay alone with theirs, and none where that would make two alike after all."""
+    shorter = {probe: shorten(name) for probe, name in names.items()}
+    often = Counter(shorter.values())
+    found = {probe: shorter[probe] if shorter[probe] and often[shorter[probe]] == 1 else name for probe, name in names.items()}
+    return found if len(set(found.values())) == len(found) else dict(names)
+
+
+def _kind(probe: str) -> str:
+    return probe.partition("--")[0].partition(":")[0]
+
+
+def with_probes(rows: Sequence[Row], shown: Mapping[tuple[str, str], str]) -> list[Row]:
+    """Put what `shown` has for probe and metric in the place of the probe's name; rows of no probe stay."""
+    return [replace(row, probe=shown[row.probe, row.metric], own=True) if row.probe else row for row in rows]
+
+
+def wrapped(text: str, width: int, *, first: str, then: str) -> list[str]:
+    """Return a text as lines of at most `width` characters, broken after `,`, `;` and `:` where that can be."""
+    whole = _INSIDE.sub(_HARD, text)  # a number stands with what it is of
+    if max(map(len, whole.split(" "))) > width - max(len(first), len(then)):
+        whole = text
+    lines = wrap(whole, max(1, width), initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
+    return [clip(line.replace(_HARD, " "), width) for line in lines]
+
+
+def clip(text: str, width: int) -> str:
+    """Return the beginning of a text, at most `width` characters, marked where something is cut off."""
+    return text if len(text) <= width else text[: max(0, width - len(CUT))] + CUT[:width]
 
 
 def cut_in_the_middle(text: str, width: int, mark: str) -> str:

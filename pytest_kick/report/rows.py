@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_kick.report.asked import left_out_text, trivial_text
 from pytest_kick.report.brief import plain
 from pytest_kick.report.judged import judged_text
 from pytest_kick.report.numbers import count, flow
@@ -46,6 +47,8 @@ class Row:
         word: the verdict.
         stored: what differs from the stored run, such as `unchanged` or `changed -3+1`.
         note: what else a reader should know, such as `lossless`.
+        trivial: trivial baselines, such as `majority .087, chance .020`; "" where the probe has none.
+        left_out: what could not be asked, or not in full, such as `142 left out (answer of several tokens)`; "" where nothing was.
         judged: a judge's scores with their noise, and what is missing of them; "" where none judged.
         error: why the cell could not be measured; then the numbers are None.
     """
@@ -72,6 +75,8 @@ class Row:
     word: str = ""
     stored: str = ""
     note: str = ""
+    trivial: str = ""
+    left_out: str = ""
     judged: str = ""
     error: str = ""
 
@@ -189,6 +194,8 @@ def _measured(timed: Row, score: Mapping[str, Any], verdict: Mapping[str, Any]) 
         word=_word(checks, regressions),
         stored=_stored(regressions, metric),
         note=_note(record, checks),
+        trivial=trivial_text(score, metric),
+        left_out=left_out_text(score),
         judged=judged_text(score),
     )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from pytest_kick.report.brief import cut_in_the_middle, without_shared
+from pytest_kick.report.asked import asked_lines
+from pytest_kick.report.brief import CUT, clip, cut_in_the_middle, short_probes, with_probes, without_shared, wrapped
 from pytest_kick.report.judged import NOISE
 from pytest_kick.report.numbers import NONE, count, flow, fraction, interval, seconds
 from pytest_kick.verdict import CHANGED, FORGOT, IMPROVED, INCONCLUSIVE, NEW, REGRESSED, RETAINED, UNCHANGED
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 Paint = Callable[[str, str], str]
 _INDENT = "  "
-_CUT = ".."
-_INSIDE, _HARD = re.compile(r"(?<![,;]) "), "\N{NO-BREAK SPACE}"
 _STYLES = {
     **dict.fromkeys((RETAINED, UNCHANGED, IMPROVED), "green"),
     **dict.fromkeys((FORGOT, REGRESSED, "MISSING", "STALE", "UNJUDGED"), "red"),
@@ -70,7 +67,7 @@ class _Layout:
         """Return texts cut and padded to their columns."""
         padded = []
         for text, column, width in zip(texts, self.columns, self.widths, strict=True):
-            shown = cut_in_the_middle(text, width, _CUT)
+            shown = cut_in_the_middle(text, width, CUT)
             padded.append(shown.rjust(width) if column.right else shown.ljust(width))
         return padded
 
@@ -131,24 +128,49 @@ def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = N
     if not rows:
         return []
     paint = paint or (lambda text, _: text)
-    whole, brief = _marked(rows), _marked(without_shared(rows))
-    probes = {(row.probe, row.metric) for row in rows if row.probe}
-    layout = _fitting(whole, brief, width, several=len(probes) > 1)
-    rows = brief if layout.short else whole
-    lines = [paint(_clip(_INDENT + layout.gap.join(layout.cells(_headings(layout))), width).rstrip(), "dim")]
+    probes = list(dict.fromkeys((row.probe, row.metric) for row in rows if row.probe))
+    several = len(probes) > 1
+    names = _named(rows, probes, width, several=several)
+    layout, shown = names.layout, names.rows
+    lines = [paint(clip(_INDENT + layout.gap.join(layout.cells(_headings(layout))), width).rstrip(), "dim")]
     for model in dict.fromkeys(row.model for row in rows):
         group = [row for row in rows if row.model == model]
-        lines.append(paint(_clip(_heading(group, several=len(probes) > 1), width), "bold"))
-        for row in group:
+        lines.append(paint(clip(_heading(group, several=several), width), "bold"))
+        lines += [paint(line, "dim") for line in asked_lines(group, names.numbers, width, several=several)]
+        for row in (row for row in shown if row.model == model):
             lines += [_line(row, layout, width, paint), *(paint(line, "dim") for line in _judged(row, width))]
-    return [*lines, *(paint(_clip(line, width), "dim") for line in _legend(rows))]
+    return [*lines, *(paint(clip(line, width), "dim") for line in _legend(rows))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """Hold the rows with the names that the layout has room for, and the numbers of probes whose names it has none for."""
+
+    layout: _Layout
+    rows: list[Row]
+    numbers: dict[tuple[str, str], str]
+
+
+def _named(rows: Sequence[Row], probes: Sequence[tuple[str, str]], width: int, *, several: bool) -> _Named:
+    """Return rows and layout: names in full where they fit, else short ones, and numbers where those of two probes would be cut alike."""
+    own = {(row.probe, row.metric) for row in rows if row.own}
+    short = short_probes([probe for probe, _ in probes])
+    whole, brief = _marked(rows), _marked(without_shared(rows))
+    names = {key: short[key[0]] if key in own else f"{short[key[0]]} {key[1]}" for key in probes}
+    layout = _fitting(whole, with_probes(brief, names), width, several=several)
+    if not layout.short:
+        return _Named(layout=layout, rows=whole, numbers={})
+    room = next((size for size, column in zip(layout.widths, layout.columns, strict=True) if column.name == "probe"), width)
+    numbers: dict[tuple[str, str], str] = {}
+    if len({cut_in_the_middle(name, room, CUT) for name in names.values()}) < len(probes):
+        names = numbers = {key: f"[{number}]" for number, key in enumerate(probes, start=1)}
+        layout = _fitting(whole, with_probes(brief, names), width, several=several)
+    return _Named(layout=layout, rows=with_probes(brief, names) if layout.short else whole, numbers=numbers if layout.short else {})
 
 
 def _judged(row: Row, width: int) -> list[str]:
     """Return the lines below a row that a judge scored, none for another one."""
-    whole = _INSIDE.sub(_HARD, row.judged)  # a score stands with its noise
-    lines = wrap(whole, max(1, width), initial_indent=f"{2 * _INDENT}judge: ", subsequent_indent=4 * _INDENT, break_on_hyphens=False)
-    return [_clip(line.replace(_HARD, " "), width) for line in lines]
+    return wrapped(f"judge: {row.judged}", width, first=2 * _INDENT, then=4 * _INDENT) if row.judged else []
 
 
 def _legend(rows: Sequence[Row]) -> list[str]:
@@ -233,7 +255,7 @@ def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
     if row.error:
         head = _INDENT + layout.gap.join(shown[: len(_NAMES)]) + layout.gap
         return _painted_error(head, row, width, paint)
-    plain = _clip((_INDENT + layout.gap.join(shown)).rstrip(), width)
+    plain = clip((_INDENT + layout.gap.join(shown)).rstrip(), width)
     if not row.word or row.word not in plain:
         return plain
     before, word, after = plain.rpartition(row.word)
@@ -241,13 +263,9 @@ def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
 
 
 def _painted_error(head: str, row: Row, width: int, paint: Paint) -> str:
-    line = _clip(f"{head}{row.word} {row.error}", width).rstrip()
+    line = clip(f"{head}{row.word} {row.error}", width).rstrip()
     end = len(head) + len(row.word)
     return line[: len(head)] + paint(line[len(head) : end], _STYLES.get(row.word, "dim")) + line[end:] if len(line) >= end else line
-
-
-def _clip(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - len(_CUT))] + _CUT[:width]
 
 
 def _text(column: _Column, row: Row, *, short: bool) -> str:

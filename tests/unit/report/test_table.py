@@ -155,9 +155,10 @@ def test_another_dtype_than_the_heading_is_named() -> None:
 def test_several_probes_get_a_column() -> None:
     """With one probe it stands in the heading, with two in every row."""
     lines = table_lines([ROW, replace(ROW, probe="mmlu", metric="acc")], width=160)
-    assert " facts  " in lines[2]
-    assert " mmlu " in lines[3]
-    assert "knowing nothing" not in lines[1]
+    assert lines[1] == "smollm2-135m  bfloat16"
+    assert lines[2:4] == ["  facts p1: n=2,612, knowing nothing .031", "  mmlu acc: n=2,612, knowing nothing .031"]
+    assert " facts  " in lines[4]
+    assert " mmlu " in lines[5]
 
 
 def test_colour_changes_no_text() -> None:
