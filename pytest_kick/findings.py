@@ -51,7 +51,9 @@ def asked_scores(session: Session) -> dict[str, list[Probed]]:
         case = session.by_id[outcome["id"]]
         measured: Measurement | Baseline = Measurement.from_json(outcome["measurement"])
         if outcome["first_look"]:
-            measured = session.store.read(case.shelf, measured.dtype, case.cell)
+            stored = session.store.read(case.shelf, measured.dtype, case.cell)
+            names = {score.probe for score in measured.scores}  # other suites may have recorded more than this run asks
+            measured = replace(stored, scores=tuple(score for score in stored.scores if score.probe in names))
         if case.is_dense and not measured.noise_floor:
             measured = replace(measured, noise_floor=_stored_noise(session, case.shelf, measured))
         for probe, scores in found.items():
