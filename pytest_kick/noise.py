@@ -23,6 +23,11 @@ BATCH_SIZES = (64, 24, 112, 40, 88, 16)
 """Examples per pass of each repetition, in turn."""
 
 
+def assumed_noise(dtype: str, n: int) -> float:
+    """Return how many of n outcomes chance may change net, until that is measured: a cautious figure, above all in bfloat16."""
+    return 0.005 * n if dtype == "bfloat16" else max(2.0, 0.001 * n)
+
+
 def noise_floors(first: Sequence[ProbeScore], repeats: Sequence[Sequence[ProbeScore]]) -> dict[str, dict[str, float]]:
     """Return probe -> metric -> by how much a score may change by chance.
 

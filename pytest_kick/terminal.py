@@ -257,8 +257,6 @@ class Terminal:
             lines = [*beside, *self._claims(width), *self._orphans()]
         except KeyboardInterrupt:  # everything is written by now; what is left says nothing of the cells
             self.interrupted, lines = True, ["kick: interrupted before the claims were decided"]
-        except KickError as error:  # nor does a claim that these scores cannot decide
-            lines = [f"kick: claims: {error}"]
         for line in lines:
             reporter.write_line(line)
 

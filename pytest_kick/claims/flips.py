@@ -11,7 +11,7 @@ import numpy as np
 from pytest_kick import stats
 from pytest_kick.claims.finding import DOES_NOT_HOLD, HOLDS, NOT_APPLICABLE, UNDECIDED
 from pytest_kick.errors import KickError
-from pytest_kick.noise import FLIPS
+from pytest_kick.noise import FLIPS, assumed_noise
 from pytest_kick.stats import Interval, PairedCounts
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def dense_flips(measured: Mapping[str, float], metric: str, dtype: str, n: int) 
     """
     if (counted := measured.get(f"{FLIPS}{metric}")) is not None:
         return DenseFlips(share=counted, measured=True)
-    assumed = 0.005 if dtype == "bfloat16" else max(2.0 / n, 0.001)
-    return DenseFlips(share=max(assumed, measured.get(metric, 0.0)), measured=False)
+    return DenseFlips(share=max(assumed_noise(dtype, n) / n, measured.get(metric, 0.0)), measured=False)
 
 
 def flips_beyond_score(dense: Flags, now: Flags, noise: float, confidence: float = 0.95) -> FlipsBeyondScore:

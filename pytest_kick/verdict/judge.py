@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick import stats
+from pytest_kick.noise import assumed_noise
 from pytest_kick.verdict.budgets import check_budget, check_knows
 from pytest_kick.verdict.compare import changed_answers, in_both, lossless, outcome_metrics, paired, worst_groups
 from pytest_kick.verdict.means import NOISE, Resampled, check_mean_known, mean_regression, mean_retention
@@ -207,4 +208,4 @@ def _noise(dtype: str, score: ProbeScore, metric: str, floors: Mapping[str, Mapp
         return max(NOISE[dtype], measured or 0.0)
     if measured is not None:
         return measured * n
-    return 0.005 * n if dtype == "bfloat16" else max(2.0, 0.001 * n)
+    return assumed_noise(dtype, n)
