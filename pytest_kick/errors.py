@@ -58,6 +58,10 @@ class ProbeError(KickError):
     """Report a probe that could not score a model, NaN and infinite logits included."""
 
 
+class UnjudgeableError(KickError):
+    """Report a cell that was measured and cannot be judged: the dense model knows too little, or a budget names what there is not."""
+
+
 class BaselineError(KickError):
     """Report a baseline that cannot be read or written."""
 

@@ -27,6 +27,7 @@ class Outcome:
         stale: the problem is that the stored run measured something else.
         first_look: the facts asked first decided, and the others were not asked.
         skipped: the problem is that an extra is not installed.
+        unjudgeable: the problem is that what was measured cannot be judged.
         new: no suite names it, and nothing is stored for it: judged on retention alone.
     """
 
@@ -41,6 +42,7 @@ class Outcome:
     stale: bool = False
     first_look: bool = False
     skipped: bool = False
+    unjudgeable: bool = False
     new: bool = False
 
     def to_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_kick import hookspecs
 from pytest_kick.config import Settings, add_options, read_settings
-from pytest_kick.errors import KickError, RegressionError, UsageError
+from pytest_kick.errors import KickError, RegressionError, UnjudgeableError, UsageError
 from pytest_kick.outcome import Outcome
 from pytest_kick.registration import load_plugin
 from pytest_kick.registry import METHODS, PROBES
@@ -212,8 +212,10 @@ def kick_run(request: pytest.FixtureRequest) -> KickRun:
 
     def measure(case: Case) -> Outcome:
         node.stash[OUTCOME] = Outcome(case=case, nodeid=node.nodeid)
-        outcomes[case.id] = node.stash[OUTCOME] = session.judged(case, node.nodeid)
-        return outcomes[case.id]
+        outcome = node.stash[OUTCOME] = session.judged(case, node.nodeid)
+        if outcome.unjudgeable:
+            raise UnjudgeableError(outcome.problem)
+        return outcomes.setdefault(case.id, outcome)
 
     def run(case: Case) -> None:
         from pytest_kick.gate import enforce  # noqa: PLC0415 - needed once something was measured

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.baseline import BaselineStore, check_fresh
-from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UnknownNameError, UsageError
+from pytest_kick.errors import BaselineError, MissingBaselineError, StaleBaselineError, UnjudgeableError, UnknownNameError, UsageError
 from pytest_kick.extras import lacking, lacking_of_probes
 from pytest_kick.freshness import foreseen
 from pytest_kick.journal import Journal
@@ -151,10 +151,11 @@ class Session:
         """Measure and judge a cell.
 
         Returns:
-            The outcome; a baseline that is missing, stale or damaged is its `problem`, and so is an extra that is not installed.
+            The outcome; its `problem` is a baseline that is missing, stale or damaged, an extra that is not installed, or why what was
+            measured cannot be judged.
 
         Raises:
-            KickError: it cannot be measured, or its budgets cannot be judged.
+            KickError: it cannot be measured.
         """
         if reason := lacking(case.compression) or lacking_of_probes(case.probe_specs):
             return Outcome(case=case, nodeid=nodeid, problem=reason, skipped=True)
@@ -186,15 +187,18 @@ class Session:
         except BaselineError as error:
             missing, stale = (isinstance(error, kind) for kind in (MissingBaselineError, StaleBaselineError))
             return replace(outcome, problem=self.near(str(error)), missing=missing, stale=stale)
-        verdict = judge(
-            measurement,
-            dense=dense[0] if dense else None,
-            stored=stored.examples if stored else None,
-            budgets=[budget for budget in case.budgets if budget.probe in measurement.probes],
-            confidence=self.settings.confidence,
-            n_comparisons=self.n_comparisons,
-            noise_floors=dense[1] if dense else stored.noise_floor if stored else None,
-        )
+        try:
+            verdict = judge(
+                measurement,
+                dense=dense[0] if dense else None,
+                stored=stored.examples if stored else None,
+                budgets=[budget for budget in case.budgets if budget.probe in measurement.probes],
+                confidence=self.settings.confidence,
+                n_comparisons=self.n_comparisons,
+                noise_floors=dense[1] if dense else stored.noise_floor if stored else None,
+            )
+        except UnjudgeableError as error:
+            return replace(outcome, problem=str(error), unjudgeable=True)
         if stored is None:
             return replace(outcome, verdict=verdict, new=case.unlisted and not self.settings.updating)
         noted = tuple(map(str, stored.noted_differences(measurement)))

@@ -91,7 +91,7 @@ def _windows(calibration: Calibration, model: LoadedModel, room: int, *, offline
         windows = [tuple(ids[:room]) for ids in encoded]
         unit = "statements"
     else:
-        ids = tokenizer.encode(read_text(calibration, offline=offline), add_special_tokens=False)
+        ids = tokenizer.encode(read_text(calibration, offline=offline), add_special_tokens=False, verbose=False)
         windows = [tuple(ids[start : start + room]) for start in range(0, len(ids) - room + 1, room)]
         unit = f"windows of {room} tokens"
     if len(windows) < calibration.count:

@@ -240,7 +240,7 @@ class LoadedModel:
 
     def prompt_ids(self, text: str) -> list[int]:
         """Return the token ids of a prompt; the first is the BOS token where the tokenizer puts one before plain text."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return [*self._bos, *ids]
 
     def _canonical(self, name: str) -> str:

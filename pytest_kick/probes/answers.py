@@ -22,8 +22,19 @@ if TYPE_CHECKING:
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _LEADING_ARTICLE = re.compile(r"^(a|an|the) ")
 _DROPPED = str.maketrans("", "", string.punctuation)
-_MARKS = re.compile(r"[^\w\s]|_")
+_POINT, _PLUS, _SHARP = "\ue000", "\ue001", "\ue002"  # private characters for marks that change a word's meaning: they stay
+_MARKS = re.compile(rf"[^\w\s{_POINT}{_PLUS}{_SHARP}]|_")
+_DIVIDED = re.compile(r"\d+(?:[.,]\d+)+")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_LETTER = re.compile(r"(?<!\w)([^\W\d_])([+#]+)")
 SHORTEST_WITHOUT_ARTICLE = 4  # letters: "the who" may not be found in every question that a model goes on to ask
+_FUNCTION_WORDS = """
+am are as at be been but by did do does for from had has have he her him his how i if in into is it its me my no nor not of off on or
+our out over she so than that their them then there these they this those to under up us was we were what when where which who whom
+whose why will with yes you your and
+"""
+FUNCTION_WORDS = frozenset(re.findall(r"\w+", _FUNCTION_WORDS))
+"""Words that stand in almost any English sentence: as a gold answer (`Up`, `It`, a country code such as `is`), one must be all there is."""
 GRAM = 4
 
 
@@ -55,10 +66,13 @@ def stands_in(golds: Sequence[str], text: str) -> bool:
     """Return whether one of the gold answers stands in a text, on word boundaries.
 
     Case, accents and punctuation do not matter, nor whether punctuation divides words (`AC/DC`, `acdc`, `ac dc`). An article that
-    opens a gold answer need not stand there, unless what is left is shorter than four letters.
+    opens a gold answer need not stand there, unless what is left is shorter than four letters. A number is one word, with its thousands
+    (`1,000` is `1000`) and its fraction (`8` does not stand in `8.5`), and so is a letter with its marks (`C` is not `C++`). A gold answer
+    that is one function word must be the whole text.
     """
     spaced = [f" {form} " for form in _forms(text)]
-    return any(f" {form} " in words for gold in golds for form in _gold_forms(gold) for words in spaced)
+    forms = [form for gold in golds for form in _gold_forms(gold)]
+    return any(words == f" {form} " if form in FUNCTION_WORDS else f" {form} " in words for form in forms for words in spaced)
 
 
 def is_matchable(gold: str) -> bool:
@@ -67,9 +81,19 @@ def is_matchable(gold: str) -> bool:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """Return a text without punctuation, once deleted and once as spaces."""
+    """Return a text without punctuation, once deleted and once as spaces; see `stands_in` for what is left in both."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
+    plain = _LETTER.sub(lambda found: f"{found[1]}{found[2].replace('+', _PLUS).replace('#', _SHARP)} ", _DIVIDED.sub(_number, plain))
     return tuple(dict.fromkeys(" ".join(_MARKS.sub(mark, plain).split()) for mark in ("", " ")))
+
+
+def _number(found: re.Match[str]) -> str:
+    """Return digits with points or commas between them as one number, or as words where they are a date, a version or a list."""
+    text = found[0]
+    if _THOUSANDS.fullmatch(text):
+        return text.replace(",", "").replace(".", _POINT)
+    parts = re.split("[.,]", text)
+    return (_POINT if len(parts) == 2 else " ").join(parts)  # noqa: PLR2004
 
 
 def _gold_forms(gold: str) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def encode(model: LoadedModel, questions: Sequence[Question]) -> list[Pairs]:
     """Return for each question the context and target ids of each of its options; of encoders the targets alone."""
     if model.family == "encoder":
         texts = [f" {option}" for question in questions for option in question.options]
-        flat = iter(model.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        flat = iter(model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
         return [tuple(((), tuple(next(flat))) for _ in question.options) for question in questions]
     asked = [(question.prompt, _continuation(question.prompt, option)) for question in questions for option in question.options]
     cut = _prompted if model.family == "decoder" and _closes(model) else encode_pairs

@@ -32,7 +32,7 @@ class FactoidQaProbe(AnswersProbe):
     """Score FreebaseQA; see `AnswersProbe`."""
 
     name: ClassVar[str] = "factoid_qa"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     judged: ClassVar[str] = "correct"
 
     def outcomes(self, answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, Array]:

@@ -135,11 +135,11 @@ def encoded_prompt(model: LoadedModel, prompt: Prompt, *, chat: bool) -> Ids:
             raise ProbeError(msg)
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(turn) for turn in prompt]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        ids = tokenizer.encode(text, add_special_tokens=model.family == "encoder-decoder")  # a template writes its own BOS
+        ids = tokenizer.encode(text, add_special_tokens=model.family == "encoder-decoder", verbose=False)  # a template writes its own BOS
     elif model.family == "decoder":
         ids = model.prompt_ids(str(prompt))
     else:
-        ids = tokenizer.encode(str(prompt))
+        ids = tokenizer.encode(str(prompt), verbose=False)
     if not ids:
         msg = f"generation: model {model.name!r}: prompt: got {prompt!r:.60}, expected one with at least one token. Correct the data."
         raise ProbeError(msg)

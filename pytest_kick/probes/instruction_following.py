@@ -186,7 +186,7 @@ def instruction_following(context: ProbeContext) -> InstructionFollowing:
 
 def _shapes(model: LoadedModel, asked: Sequence[Instruction], talk: Conversations) -> dict[str, Array]:
     """Return what shows without a judge, per conversation: whether it answered, and how much it repeats itself."""
-    tokens = [[model.tokenizer.encode(text, add_special_tokens=False) for text in both] for both in talk.answers]
+    tokens = [[model.tokenizer.encode(text, add_special_tokens=False, verbose=False) for text in both] for both in talk.answers]
     words = np.asarray([[distinct(ids, 1) for ids in both] for both in tokens])
     grams = np.asarray([[distinct(ids, GRAM) for ids in both] for both in tokens])
     texts = np.asarray([[text.strip() for text in both] for both in talk.answers])

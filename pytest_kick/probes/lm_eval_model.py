@@ -43,7 +43,7 @@ class Encoder:
     def windows(self, model: LoadedModel, text: str) -> list[Pair]:
         """Return the pairs that a text falls into: each token is a target once, after as much of the text as fits."""
         if text not in self._windows:
-            ids = model.tokenizer.encode(text)
+            ids = model.tokenizer.encode(text, verbose=False)
             rolling = get_rolling_token_windows(ids, opening_of(model), self._size, 1)
             self._windows[text] = [(tuple(before), tuple(after)) for before, after in map(make_disjoint_window, rolling)]
         return self._windows[text]

@@ -96,7 +96,7 @@ def cut(passages: Sequence[Passage], model: LoadedModel, length: int) -> Cut:
 
 
 def _windows(passage: Passage, tokenizer: Any, room: int, *, words: bool) -> Iterator[Window]:  # noqa: ANN401 - transformers' base lacks these
-    encoded = tokenizer(passage.text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(passage.text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
     tokens: list[int] = encoded["input_ids"]
     # A token reaches to where the next one begins: so no byte between them is lost or counted twice.
     begins = np.asarray([begin for begin, _ in encoded["offset_mapping"]] + [len(passage.text)], np.int64)

@@ -34,7 +34,7 @@ class RetrievalQaProbe(AnswersProbe):
     """Score questions about texts; see `AnswersProbe`."""
 
     name: ClassVar[str] = "retrieval_qa"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     judged: ClassVar[str] = "em"
 
     def outcomes(self, answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, Array]:

@@ -114,7 +114,7 @@ def pairs_of(model: LoadedModel, texts: Sequence[str], sizes: Ints) -> list[tupl
         sizes: how many of them each question has.
     """
     tokenizer: Any = model.tokenizer
-    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     opening = tuple(model.prompt_ids(""))
     # A text that nothing goes before is opened as lm-evaluation-harness opens it.
     opener = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id

@@ -214,7 +214,7 @@ def fitted(model: LoadedModel, documents: Sequence[str], max_new_tokens: int, *,
     around = len(encoded_prompt(model, TEMPLATES[chat].format(document=""), chat=chat))
     most = max(1, room_for(model, max_new_tokens)[0] - around - SLACK)
     tokenizer: Any = model.tokenizer
-    ends = tokenizer(list(documents), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    ends = tokenizer(list(documents), add_special_tokens=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
     return [text[: places[most - 1][1]] if len(places) > most else text for text, places in zip(documents, ends, strict=True)]
 
 

@@ -189,5 +189,5 @@ def _add_statements(asked: Asked, facts: FactSet, numbers: list[int], template: 
 
 
 def _encoded(model: LoadedModel, texts: list[str]) -> list[list[int]]:
-    found: list[list[int]] = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    found: list[list[int]] = model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return found

@@ -71,7 +71,7 @@ class Asker:
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
     def _known(self, ids: Ids) -> Ids | None:
@@ -103,7 +103,7 @@ class SentinelAsker(Asker):
 
     def prompt(self, stem: str, after: str) -> tuple[Ids, int] | None:
         """Return the encoder's ids; the answer is read after the decoder's prefix."""
-        return self._whole(self._tokenizer.encode(f"{stem} {SENTINELS[0]}{after}"), -1)
+        return self._whole(self._tokenizer.encode(f"{stem} {SENTINELS[0]}{after}", verbose=False), -1)
 
     def answers(self, stem: str, labels: Sequence[str], after: str) -> list[Ids | None]:
         """Return the ids between the sentinels, with the closing sentinel where there is a closing text."""
@@ -133,7 +133,7 @@ class MaskAsker(Asker):
 
     def prompt(self, stem: str, after: str) -> tuple[Ids, int] | None:
         """Return the ids of the sentence with a mask for its answer, and where the mask is."""
-        ids = self._tokenizer.encode(f"{stem} {self._tokenizer.mask_token}{after}")
+        ids = self._tokenizer.encode(f"{stem} {self._tokenizer.mask_token}{after}", verbose=False)
         return self._whole(ids, ids.index(self._mask))
 
     def each(self, asked: Sequence[tuple[str, str, str]]) -> list[Ids | None]:

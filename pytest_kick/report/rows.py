@@ -97,20 +97,22 @@ def rows_from(
         cell: id of the cell, `CompressionSpec.id`.
         measurement: `Measurement.to_json()`; examples are not needed.
         verdict: `Verdict.to_json()`.
-        error: why the cell could not be measured or judged; the row then shows this alone.
+        error: why the cell could not be measured or judged: a row of its own, after what was measured.
         word: what stands before it: MISSING, STALE, UNJUDGED or SKIPPED; ERROR where it is empty.
     """
     method, scope, level = cell_parts(cell)
     bare = Row(model=model, method=method, scope=scope, level=level, dtype=measurement["dtype"] if measurement else "")
-    if error or not measurement:
-        return (replace(bare, word=word or "ERROR", error=plain(" ".join((error or "nothing was measured").split()))),)
+    why = replace(bare, word=word or "ERROR", error=plain(" ".join((error.removeprefix(f"{cell}: ") or "nothing was measured").split())))
+    if not measurement:
+        return (why,)
     phases = measurement["timing"]["seconds"]
     timed = replace(
         bare,
         seconds_compress=sum(value for phase, value in phases.items() if phase not in _NOT_COMPRESSION),
         seconds_evaluate=phases.get("evaluate", 0.0),
     )
-    return tuple(_measured(timed, score, verdict or {}) for score in measurement["scores"])
+    rows = tuple(_measured(timed, score, verdict or {}) for score in measurement["scores"])
+    return (*rows, why) if error else rows
 
 
 def worth_a_row(rows: Sequence[Row]) -> list[Row]:

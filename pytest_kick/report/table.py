@@ -138,7 +138,7 @@ def table_lines(rows: Sequence[Row], *, width: int = 80, paint: Paint | None = N
         lines.append(paint(clip(_heading(group, several=several), width), "bold"))
         lines += [paint(line, "dim") for line in asked_lines(group, names.numbers, width, several=several)]
         for row in (row for row in shown if row.model == model):
-            lines += [_line(row, layout, width, paint), *(paint(line, "dim") for line in _judged(row, width))]
+            lines += [_line(row, layout, width, paint), *(paint(line, "dim") for line in _below(row, layout, width))]
     return [*lines, *(paint(clip(line, width), "dim") for line in _legend(rows))]
 
 
@@ -168,9 +168,16 @@ def _named(rows: Sequence[Row], probes: Sequence[tuple[str, str]], width: int, *
     return _Named(layout=layout, rows=with_probes(brief, names) if layout.short else whole, numbers=numbers if layout.short else {})
 
 
-def _judged(row: Row, width: int) -> list[str]:
-    """Return the lines below a row that a judge scored, none for another one."""
-    return wrapped(f"judge: {row.judged}", width, first=2 * _INDENT, then=4 * _INDENT) if row.judged else []
+def _below(row: Row, layout: _Layout, width: int) -> list[str]:
+    """Return the lines below a row: a judge's scores, or why it could not be measured where that has no room beside it."""
+    if row.judged:
+        return wrapped(f"judge: {row.judged}", width, first=2 * _INDENT, then=4 * _INDENT)
+    return wrapped(row.error, width, first=2 * _INDENT, then=2 * _INDENT) if _is_told_below(row, layout, width) else []
+
+
+def _is_told_below(row: Row, layout: _Layout, width: int) -> bool:
+    """Return whether a row's error stands below it: nothing of one is cut, but for what the run's last lines say once for all cells."""
+    return row.word == "ERROR" and len(_head(row, layout)) + len(f"{row.word} {row.error}") > width
 
 
 def _legend(rows: Sequence[Row]) -> list[str]:
@@ -251,10 +258,9 @@ def _marked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
-    shown = layout.cells([_text(c, row, short=layout.short) for c in layout.columns])
     if row.error:
-        head = _INDENT + layout.gap.join(shown[: len(_NAMES)]) + layout.gap
-        return _painted_error(head, row, width, paint)
+        return _painted_error(row, layout, width, paint)
+    shown = layout.cells([_text(c, row, short=layout.short) for c in layout.columns])
     plain = clip((_INDENT + layout.gap.join(shown)).rstrip(), width)
     if not row.word or row.word not in plain:
         return plain
@@ -262,8 +268,14 @@ def _line(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
     return before + paint(word, _STYLES.get(row.word, "dim")) + after
 
 
-def _painted_error(head: str, row: Row, width: int, paint: Paint) -> str:
-    line = clip(f"{head}{row.word} {row.error}", width).rstrip()
+def _head(row: Row, layout: _Layout) -> str:
+    shown = layout.cells([_text(c, row, short=layout.short) for c in layout.columns])
+    return _INDENT + layout.gap.join(shown[: len(_NAMES)]) + layout.gap
+
+
+def _painted_error(row: Row, layout: _Layout, width: int, paint: Paint) -> str:
+    head = _head(row, layout)
+    line = clip(head + row.word if _is_told_below(row, layout, width) else f"{head}{row.word} {row.error}", width).rstrip()
     end = len(head) + len(row.word)
     return line[: len(head)] + paint(line[len(head) : end], _STYLES.get(row.word, "dim")) + line[end:] if len(line) >= end else line
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_kick import stats
-from pytest_kick.errors import KickError
+from pytest_kick.errors import UnjudgeableError
 from pytest_kick.verdict.means import Resampled, check_mean
 from pytest_kick.verdict.records import FORGOT, INCONCLUSIVE, RETAINED, Check
 
@@ -30,7 +30,7 @@ def check_knows(score: ProbeScore, confidence: float) -> None:
         confidence: of the bound, in (0.5, 1).
 
     Raises:
-        KickError: the score is not shown to lie above what knowing nothing scores.
+        UnjudgeableError: the score is not shown to lie above what knowing nothing scores.
     """
     right, floor = score.examples.outcome(score.metric), score.floors[score.metric]
     pairs = stats.PairedCounts.from_outcomes(right, right)
@@ -39,7 +39,7 @@ def check_knows(score: ProbeScore, confidence: float) -> None:
             f"dense: probe {score.probe}: COULD NOT MEASURE: got a {score.metric} of {pairs.p_dense:.3f} on n={pairs.n}, expected one shown"
             f" to lie above {floor:.3f}, what knowing nothing scores. Check model and tokenizer, or take other or more facts."
         )
-        raise KickError(msg)
+        raise UnjudgeableError(msg)
 
 
 def check_budget(
@@ -54,20 +54,20 @@ def check_budget(
         cell: id of the cell, for messages.
 
     Raises:
-        KickError: the outcome was not compared with dense, or the dense model is not shown to know more than the floor.
+        UnjudgeableError: the outcome was not compared with dense, or the dense model is not shown to know more than the floor.
     """
     where = f"{cell}: budget {budget.kind}:{budget.probe}.{budget.metric}"
     if (budget.probe, budget.metric) not in found:
         known = ", ".join(f"{probe}.{metric}" for probe, metric in sorted(found)) or "none: there is no dense run"
         msg = f"{where}: COULD NOT MEASURE: got no such outcome, expected one of {known}. Correct the budget or record the dense baseline."
-        raise KickError(msg)
+        raise UnjudgeableError(msg)
     record, pairs = found[budget.probe, budget.metric]
     if not record.judgeable:
         msg = (
             f"{where}: COULD NOT MEASURE: got a dense score of {record.p_dense:.3f} on n={record.n}, expected one shown to lie above"
             f" {record.floor:.3f}, what knowing nothing scores. This probe cannot judge this model: drop the budget or use more examples."
         )
-        raise KickError(msg)
+        raise UnjudgeableError(msg)
     if isinstance(pairs, Resampled):
         return check_mean(budget, record, pairs, confidence)
     estimate, decide = _decider(budget, record)
@@ -107,7 +107,7 @@ def _decider(budget: Budget, record: Retention) -> tuple[float, Decide]:
     if budget.kind in {"drop", "flips"}:
         return (record.p_dense - record.p_now if budget.kind == "drop" else record.flips), at_most
     msg = f"budget {budget.probe}.{budget.metric}: kind: got {budget.kind!r}, expected retention, drop or flips. Correct it."
-    raise KickError(msg)
+    raise UnjudgeableError(msg)
 
 
 def _n_more(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick import stats
+from pytest_kick.errors import UnjudgeableError
 from pytest_kick.noise import assumed_noise
 from pytest_kick.verdict.budgets import check_budget, check_knows
 from pytest_kick.verdict.compare import changed_answers, in_both, lossless, outcome_metrics, paired, worst_groups
@@ -65,16 +66,12 @@ def judge(
         The verdict.
 
     Raises:
-        KickError: the dense model is not shown to know more than the floor (COULD NOT MEASURE), in its own cell or under a budget; or
-            a budget names a probe or metric that was not measured, or there is no dense run.
+        UnjudgeableError: the dense model is not shown to know more than the floor (COULD NOT MEASURE), in its own cell or under a
+            budget; or a budget names a probe or metric that was not measured, or there is no dense run.
     """
     if measurement.cell == "dense":
         budgets = ()
-        for score in measurement.scores:
-            if (mean := score.mean(score.metric)) is None:
-                check_knows(score, confidence)
-            else:
-                check_mean_known(score, mean, confidence)
+        _check_dense(measurement.scores, confidence)
     judged = {(budget.probe, budget.metric) for budget in budgets} | {(score.probe, score.metric) for score in measurement.scores}
     found: dict[Key, tuple[Retention, stats.PairedCounts | Resampled]] = {}
     regressions: list[Regression] = []
@@ -98,6 +95,25 @@ def judge(
         checks=tuple(check_budget(budget, found, confidence, measurement.cell) for budget in budgets),
         regressions=tuple(regressions),
     )
+
+
+def _check_dense(scores: Sequence[ProbeScore], confidence: float) -> None:
+    """Refuse a dense model that knows nothing on some probe: the first is told in full, the others by name."""
+    refused: dict[str, UnjudgeableError] = {}
+    for score in scores:
+        try:
+            if (mean := score.mean(score.metric)) is None:
+                check_knows(score, confidence)
+            else:
+                check_mean_known(score, mean, confidence)
+        except UnjudgeableError as error:
+            refused[score.probe] = error
+    if refused:
+        (_, first), *others = refused.items()
+        if not others:
+            raise first
+        msg = f"{first} The same holds for {', '.join(probe for probe, _ in others)}."
+        raise UnjudgeableError(msg) from first
 
 
 def _retentions(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kick import stats
-from pytest_kick.errors import KickError
+from pytest_kick.errors import UnjudgeableError
 from pytest_kick.means import values_of, weights_of
 from pytest_kick.verdict.compare import lossless, worse_groups
 from pytest_kick.verdict.records import (
@@ -105,7 +105,7 @@ def check_mean_known(score: ProbeScore, mean: MeanInfo, confidence: float) -> No
         confidence: of the bound, in (0.5, 1).
 
     Raises:
-        KickError: the mean is not shown to be better than its floor.
+        UnjudgeableError: the mean is not shown to be better than its floor.
     """
     values, weights = values_of(mean, score.examples), weights_of(mean, score.examples)
     floor = float(score.floors.get(mean.name, 0.0))
@@ -117,7 +117,7 @@ def check_mean_known(score: ProbeScore, mean: MeanInfo, confidence: float) -> No
             f" n={len(values)}, expected one shown to lie {side} {floor:.3f}, what knowing nothing scores. Check model and tokenizer, or"
             " take other or more examples."
         )
-        raise KickError(msg)
+        raise UnjudgeableError(msg)
 
 
 def check_mean(budget: Budget, record: Retention, resampled: Resampled, confidence: float) -> Check:
@@ -130,13 +130,13 @@ def check_mean(budget: Budget, record: Retention, resampled: Resampled, confiden
         confidence: of each bound, in (0.5, 1).
 
     Raises:
-        KickError: the metric cannot have such a limit.
+        UnjudgeableError: the metric cannot have such a limit.
     """
     able = {"score": ("retention", "drop"), "loss": ("ratio",), "distance": ("at_most",)}[record.kind]
     if budget.kind not in able:
         where = f"budget {budget.kind}:{budget.probe}.{budget.metric}"
         msg = f"{where}: kind: got {budget.kind!r}, expected {' or '.join(able)} for a {record.kind}. Correct it."
-        raise KickError(msg)
+        raise UnjudgeableError(msg)
     estimate, low, high = record.estimate or 0.0, record.low, record.high
     if budget.kind == "drop":
         interval = stats.percentile_interval(resampled.dense - resampled.now, confidence)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,9 +107,14 @@ def test_what_cannot_be_judged_is_not_recorded(unrecorded: Workspace) -> None:
     text = text.replace("[X] is a city in the U.S. state of [Y].", "qqq [X] qq [Y].")
     facts.write_text(text, encoding="utf-8")
     unrecorded.suite("[[budgets]]\nretention = 0.9\nsparsity = 0.1\n")
-    result = unrecorded.run("--kick-update")
+    result = unrecorded.run("--kick-update", "--kick-json", "run.json")
     result.assert_outcomes(errors=3, passed=2)
     result.stdout.fnmatch_lines(["*budget retention:facts.p1: COULD NOT MEASURE: got a dense score of *"])
+    assert len([line for line in result.outlines if line.startswith("  dense ") and "ERROR" not in line]) == 1  # its score all the same
+    document = json.loads((unrecorded.path / "run.json").read_bytes())
+    wrong = [cell for cell in document["cells"] if cell["outcome"] == "error"]
+    assert all(cell["measurement"] and cell["verdict"] is None and "COULD NOT MEASURE" in cell["error"] for cell in wrong)
+    assert len(wrong) == 3
     recorded = {path.name for path in unrecorded.baseline("dense").parent.glob("*.json")}
     assert recorded == {f"{cell}.json" for cell in CELLS if cell.endswith("s0.6")}  # not the dense one that they were held against
 

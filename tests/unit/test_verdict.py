@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from made_measurements import L1, make_examples, make_measurement, make_score
 
 from pytest_kick import stats
-from pytest_kick.errors import KickError
+from pytest_kick.errors import KickError, UnjudgeableError
 from pytest_kick.spec import Budget
 from pytest_kick.verdict import Verdict, judge
 
@@ -207,6 +207,19 @@ def test_a_dense_cell_that_knows_nothing_is_refused() -> None:
     assert judge(knowing, dense=None, stored=None).word == "NEW"
     with pytest.raises(KickError, match=r"^dense: probe facts: COULD NOT MEASURE: got a p1 of 0\.050 on n=400, expected .*\.$"):
         judge(guessing, dense=None, stored=None)
+
+
+def test_every_probe_on_which_a_dense_model_knows_nothing_is_named() -> None:
+    """In one line, the first with its numbers: whoever drops them one by one measures as often as there are probes."""
+    known, *unknown = (
+        make_score(make_examples(outcomes(400, right=right)), probe=probe)
+        for probe, right in (("facts", 200), ("trivia", 20), ("bear", 20))
+    )
+    expected = r"^dense: probe trivia: COULD NOT MEASURE: got a p1 of 0\.050 .* The same holds for bear\.$"
+    with pytest.raises(UnjudgeableError, match=expected) as error:
+        judge(make_measurement(scores=(known, *unknown)), dense=None, stored=None)
+    assert "\n" not in str(error.value)
+    assert judge(make_measurement(scores=(known,)), dense=None, stored=None).word == "NEW"
 
 
 def test_a_budget_without_a_dense_run() -> None:

@@ -120,11 +120,13 @@ def test_any_of_a_models_end_tokens_ends_a_text() -> None:
     assert found.margins[0] == pytest.approx(min(gaps[:3]), abs=1e-4)
 
 
-def test_long_prompts_lose_their_beginning_and_are_counted() -> None:
-    """A prompt longer than the context is cut from the left, so that what follows it is what follows its end."""
+def test_long_prompts_lose_their_beginning_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """A prompt longer than the context is cut from the left, so that what follows it is what follows its end, and nothing warns of it."""
     model = decoder()
+    model.tokenizer.model_max_length = 64
     prompt = " ".join(["red", "blue", "city"] * 30)
     found = generated(model, [prompt, "kalomi"], max_new_tokens=NEW, stop=())
+    assert "indexing errors" not in caplog.text
     assert found.truncated.tolist() == [True, False]
     assert found.work["truncated"] == 1
     ids = model.prompt_ids(prompt)[-(64 - NEW) :]

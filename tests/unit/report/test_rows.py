@@ -74,6 +74,17 @@ def test_notes() -> None:
     assert (row.word, row.note, row.stored) == ("RETAINED", "lossless", "unchanged")
 
 
+def test_what_was_measured_stands_beside_why_it_cannot_be_judged() -> None:
+    """One probe that cannot judge a model hides no number of the others."""
+    scores = tuple(make_score(DENSE["facts"], probe=probe) for probe in ("facts", "trivia"))
+    *rows, why = rows_from("m", "dense", measurement=make_measurement(scores=scores).to_json(), error="trivia: COULD NOT MEASURE")
+    assert [(row.probe, row.accuracy, row.n, row.word, row.error) for row in rows] == [
+        ("facts", 0.5, N, "", ""),
+        ("trivia", 0.5, N, "", ""),
+    ]
+    assert (why.word, why.error, why.accuracy) == ("ERROR", "trivia: COULD NOT MEASURE", None)
+
+
 def test_dense_and_unjudged_rows() -> None:
     """The dense cell has no retention; a measurement that could not be judged still shows its numbers."""
     dense = make_measurement(np.arange(N) < 500)

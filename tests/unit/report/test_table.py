@@ -42,9 +42,10 @@ ROWS = [DENSE, ROW, CHAIN, LONG, ERROR, replace(ROW, model="tiny-encoder")]
 
 @pytest.mark.parametrize("width", [40, 60, 79, 80, 81, 100, 120, 160, 240])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    """One line per row, one per model and one of headings, each within the width."""
+    """One line per row, one per model and one of headings, and an error below its row, each within the width."""
     lines = table_lines(ROWS, width=width)
-    assert len(lines) == len(ROWS) + 2 + 1
+    assert len([line for line in lines if set(line) - {"x", " "}]) == len(ROWS) + 2 + 1
+    assert sum(line.count("x") for line in lines if not set(line) - {"x", " "}) == len(ERROR.error)
     assert max(map(len, lines)) <= width
     assert all(line == line.rstrip() for line in lines)
 
@@ -143,7 +144,12 @@ def test_an_error_is_one_row() -> None:
     """What is wrong stands in the row, cut to the width."""
     line = table_lines([ROW, replace(ERROR, error="the head is tied")], width=100)[3]
     assert line.split() == ["l1_global", "head", "s0.9", "ERROR", "the", "head", "is", "tied"]
-    assert table_lines([ERROR], width=80)[2].endswith("x..")
+    assert table_lines([replace(ERROR, word="MISSING")], width=80)[2].endswith("x..")  # said once for all cells at the end
+    long = "probe facts: COULD NOT MEASURE: got a p1 of 0.067 on n=30, expected one shown to lie above 0.100. Take other facts."
+    head, *below = table_lines([replace(ERROR, error=long)], width=80)[2:]
+    assert head.split() == ["l1_global", "head", "s0.9", "ERROR"]
+    assert " ".join(" ".join(below).split()) == long
+    assert max(map(len, below)) <= 80
 
 
 def test_another_dtype_than_the_heading_is_named() -> None:
@@ -193,11 +199,12 @@ def test_nothing_measured_is_no_table() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_any_error_text_at_any_width(cells: list[tuple[str, str]], width: int) -> None:
-    """Whatever a cell is called and an error says, each row is one line within the width."""
-    rows = [row for cell, error in cells for row in rows_from("m", cell, error=error or "e")]
-    lines = table_lines(rows, width=width)
-    assert len(lines) == len(cells) + 2
-    assert all(len(line) <= width and len(line.splitlines()) <= 1 for line in lines)
+    """Whatever a cell is called and an error says, each row stands within the width, and is one line where the end of the run tells why."""
+    for word in ("", "MISSING"):
+        rows = [row for cell, error in cells for row in rows_from("m", cell, error=error or "e", word=word)]
+        lines = table_lines(rows, width=width)
+        assert not word or len(lines) == len(cells) + 2
+        assert all(len(line) <= width and len(line.splitlines()) <= 1 for line in lines)
 
 
 def test_a_mean_says_what_stands_in_the_column_retention() -> None:
