@@ -19,13 +19,16 @@ _SAMPLE = re.compile(r"--sample-\d+")
 
 
 def without_shared(rows: Sequence[Row]) -> list[Row]:
-    """Leave out of each method what all steps of this method in the table have: `rtn/group-32` stays beside `rtn`, and only there."""
-    steps = [_steps(row) for row in rows]
-    shared: dict[str, set[str]] = {}
-    for name, *params in (step for chain in steps for step in chain):
-        shared[name] = shared.get(name, set(params)) & set(params)
-    shown = ["+".join("/".join([name, *(p for p in params if p not in shared[name])]) for name, *params in chain) for chain in steps]
-    return [replace(row, method=method) for row, method in zip(rows, shown, strict=True)]
+    """Leave out of each method what all steps of this method have under the model's heading: `rtn/group-32` stays beside `rtn` alone."""
+    shared: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        for name, *params in _steps(row):
+            shared[row.model, name] = shared.get((row.model, name), set(params)) & set(params)
+    return [replace(row, method="+".join(_without(shared[row.model, name], name, params) for name, *params in _steps(row))) for row in rows]
+
+
+def _without(shared: set[str], name: str, params: Sequence[str]) -> str:
+    return "/".join([name, *(param for param in params if param not in shared)])
 
 
 def _steps(row: Row) -> list[list[str]]:

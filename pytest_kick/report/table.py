@@ -32,6 +32,8 @@ _SHORT = (
     ("dynamic_int8", "int8"),
     ("unstructured", "unstr"),
     ("structured", "struct"),
+    ("bfloat16", "bf16"),
+    ("float32", "f32"),
     ("per_matrix", "per_mat"),
     ("attention", "attn"),
     ("a_compat", "a"),
@@ -251,7 +253,8 @@ def _marked(rows: Sequence[Row]) -> list[Row]:
     asked = {(row.model, row.probe): row.n for row in reversed(rows) if row.probe}
     marked = []
     for row in rows:
-        method = f"{row.method}/{row.dtype}" if row.dtype and row.dtype != main[row.model] else row.method
+        name, slash, params = row.method.partition("/")  # the dtype goes first: names are cut in their middle
+        method = f"{name}/{row.dtype}{slash}{params}" if row.dtype and row.dtype != main[row.model] else row.method
         other = f"n={count(row.n)}" if row.probe and row.n != asked[row.model, row.probe] else ""
         marked.append(replace(row, method=method, note=" ".join(filter(None, (row.note, other)))))
     return marked

@@ -123,6 +123,25 @@ def test_cells_that_differ_in_a_parameter_differ_at_80() -> None:
     assert not any("256" in line for line in lines)
 
 
+def test_what_cells_of_another_model_have_makes_no_name_longer() -> None:
+    """Two models calibrate on other data: under each heading its own is left out, and the dtype stands before what else differs."""
+    small, real = "--source-statements--count-256--length-32", "--count-32--length-256--propagate-dense"
+    cells = [
+        ("tiny", "bfloat16", f"gptq--overall--b2{small}"),
+        ("tiny", "bfloat16", f"gptq--overall--b2{small}--act_order-True"),
+        ("tiny", "bfloat16", f"awq--overall--b3{small}"),
+        ("tiny", "float32", "cast--overall--b16--format-fp16"),
+        ("tiny", "float32", "cast--overall--b16--format-bf16"),
+        ("smollm2-135m", "bfloat16", f"gptq--overall--b4{real}"),
+        ("smollm2-135m", "bfloat16", f"awq--overall--b4{real}"),
+    ]
+    judged = {"error": "", "word": "UNCHANGED", "accuracy": 0.5, "retention": 0.5, "low": 0.4, "high": 0.6, "lost": 100, "gained": 2}
+    rows = [replace(rows_from(model, cell, error="x")[0], dtype=dtype, seconds_evaluate=1.0, **judged) for model, dtype, cell in cells]
+    names = [line.split()[0] for line in table_lines(rows, width=80) if line.endswith("UNCHANGED")]
+    assert [names[0], *names[5:]] == ["gptq", "gptq", "awq"]
+    assert len(set(names[:5])) == 5
+
+
 def test_a_name_is_cut_in_its_middle() -> None:
     """Both ends stay, and the width is kept."""
     assert [cut_in_the_middle("cast/format-fp8_e4m3", width, "..") for width in (20, 11, 3, 1)] == [
