@@ -111,7 +111,9 @@ class Session:
     def recorded_seconds(self, case: Case) -> float | None:
         """Return the seconds a cell took when it was recorded."""
         asked = self.settings.limit or (0 if self.settings.updating else case.first_look)
-        return self.store.seconds(case.shelf, self.dtype_of(case), case.cell, asked=asked)
+        seconds = self.store.seconds(case.shelf, self.dtype_of(case), case.cell, probes=case.probes, asked=asked)
+        # What measures the noise asks a dense model again as often as it is told.
+        return seconds * (1 + self.settings.noise) if seconds is not None and case.is_dense else seconds
 
     @property
     def read_all(self) -> bool:

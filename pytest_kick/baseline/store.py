@@ -87,22 +87,26 @@ class BaselineStore:
         fix = f"Record it: {command}" if command else "Record it with --kick-update"
         return f"{self.path(model, dtype, cell)}: baseline: got none (missing), expected the stored run of this cell. {fix}"
 
-    def seconds(self, model: str, dtype: str, cell: str, *, asked: int = 0) -> float | None:
+    def seconds(self, model: str, dtype: str, cell: str, *, probes: Collection[str] = (), asked: int = 0) -> float | None:
         """Return how long a cell should take by its stored run, or None where that is not known; cheap, and never an error.
+
+        A stored run holds the time of all its probes together: those that are asked take their part of it by the tokens they computed.
 
         Args:
             model: name of the model.
             dtype: of the forward pass.
             cell: id of the cell.
-            asked: number of examples that will be asked, 0 for all.
+            probes: those that will be asked; all that are stored where it is empty.
+            asked: number of examples that each will be asked at most, 0 for all.
         """
         try:
             document = json.loads(self.path(model, dtype, cell).read_bytes())
-            phases = document["timing"]["seconds"]
-            n = max(probe["n"] for probe in document["probes"].values())
-            share = min(1.0, asked / n) if asked else 1.0
-            return float(sum(phases.values()) - (1 - share) * phases.get("evaluate", 0.0))
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            phases, stored = document["timing"]["seconds"], document["probes"]
+            tokens = {name: probe["work"].get("tokens", 0.0) or 1.0 for name, probe in stored.items()}
+            shares = {name: min(1.0, asked / probe["n"]) if asked else 1.0 for name, probe in stored.items()}
+            now = sum(tokens[name] * shares[name] for name in stored if not probes or name in probes)
+            return float(sum(phases.values()) - (1 - now / sum(tokens.values())) * phases.get("evaluate", 0.0))
+        except (OSError, ValueError, ArithmeticError, RecursionError, KeyError, TypeError, AttributeError):
             return None
 
     def read(self, model: str, dtype: str, cell: str, *, command: str = "") -> Baseline:

@@ -215,6 +215,24 @@ def test_missing_names_the_command(store: BaselineStore) -> None:
     assert store.seconds("m", "float32", "dense") == pytest.approx(5.8)
 
 
+def test_the_time_of_a_cell_is_that_of_the_probes_it_is_asked(tmp_path: Path) -> None:
+    """A stored run of several probes holds their time together: each takes its part by tokens, and of these by examples."""
+    store = BaselineStore(tmp_path)
+    facts, trivia = make_examples(np.arange(100) < 50), make_examples(np.arange(20) < 10)
+    scores = (
+        make_score(facts, work={"tokens": 300.0}),
+        make_score(trivia, probe="trivia", work={"tokens": 900.0}),
+    )
+    store.write(make_measurement(scores=scores), "m")
+    whole = store.seconds("m", "float32", "dense")
+    evaluate = make_measurement(scores=scores).timing.seconds["evaluate"]
+    assert whole is not None
+    assert store.seconds("m", "float32", "dense", probes=("facts", "trivia")) == pytest.approx(whole)
+    assert store.seconds("m", "float32", "dense", probes=("facts",)) == pytest.approx(whole - evaluate * 0.75)
+    assert store.seconds("m", "float32", "dense", probes=("facts",), asked=25) == pytest.approx(whole - evaluate * (1 - 0.25 * 0.25))
+    assert store.seconds("m", "float32", "dense", asked=50) == pytest.approx(whole - evaluate * 0.25 * 0.5)
+
+
 @pytest.mark.parametrize("part", ["..", "../x", "a/b", "/etc", "", ".hidden", "a\\b", "a b", "x\n"])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_no_name_leaves_the_directory(tmp_path: Path, part: str, place: int) -> None:
