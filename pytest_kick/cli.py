@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
     except KickError as error:
         said = str(error)
         print(said if said.startswith("kick ") else f"kick: {said}", file=sys.stderr)
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kick: interrupted", file=sys.stderr)
         return COULD_NOT
+    except BrokenPipeError:  # whoever reads, `head` for example, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
 
 

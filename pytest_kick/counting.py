@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kick.report import outcome_of
+from pytest_kick.report.brief import plain
 from pytest_kick.report.numbers import count, flow, fraction
 from pytest_kick.selection import select
 from pytest_kick.verdict import FORGOT, INCONCLUSIVE, NEW, REGRESSED, UNCHANGED
@@ -110,6 +111,21 @@ def accepted_lines(session: Session) -> list[str]:
                     f"kick: accepted: {outcome['id']}: {record['word']}: {scores}, {flow(record['lost'], record['gained'])}{changed}"
                 )
     more = [f"kick: accepted: {count(len(lines) - _SHOWN)} more; see `git diff` or --kick-json"] if len(lines) > _SHOWN else []
+    return [*lines[:_SHOWN], *more]
+
+
+def noted_lines(session: Session) -> list[str]:
+    """Say what compressing noted, such as leaks of the calibration or raised damping: once each, with the models and how many cells."""
+    cells: dict[str, list[str]] = {}
+    for outcome in session.finished():
+        steps = ((outcome["measurement"] or {}).get("compression") or {}).get("steps", ())
+        for note in dict.fromkeys(note for step in steps for note in step["notes"]):
+            cells.setdefault(note, []).append(session.by_id[outcome["id"]].model.name)
+    lines = [
+        f"kick: noted: {plain(note)} ({count(len(names))} cell{'' if len(names) == 1 else 's'}: {', '.join(dict.fromkeys(names))})"
+        for note, names in cells.items()
+    ]
+    more = [f"kick: noted: {count(len(lines) - _SHOWN)} more; see --kick-json"] if len(lines) > _SHOWN else []
     return [*lines[:_SHOWN], *more]
 
 

@@ -35,8 +35,8 @@ def describe(case: Case) -> Callable[[str, int], str]:
         if fact is None:
             return name
         answers = facts.relations[fact.relation].answers
-        given = answers[now] if 0 <= now < len(answers) else "nothing"
-        return f"{facts.relations[fact.relation].prompt(fact.subject)[0]} -> {fact.answer}, now {given}"
+        given = f", now {answers[now]}" if 0 <= now < len(answers) else ""  # a probe of one's own may tell no answer
+        return f"{facts.relations[fact.relation].prompt(fact.subject)[0]} -> {fact.answer}{given}"
 
     return words
 

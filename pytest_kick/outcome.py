@@ -47,7 +47,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return what travels from a worker to the controller: plain JSON types."""
-        why = (("SKIPPED", self.skipped), ("MISSING", self.missing and self.problem), ("STALE", self.stale), ("NEW", self.new))
+        absent = self.missing and self.problem and not self.unjudgeable
+        why = (("SKIPPED", self.skipped), ("MISSING", absent), ("STALE", self.stale), ("NEW", self.new))
         return {
             "id": self.case.id,
             "nodeid": self.nodeid,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kick import __version__
-from pytest_kick.counting import accepted_lines, accepted_note, noise_lines, told, unasked_lines, unjudged_lines, word_of
+from pytest_kick.counting import accepted_lines, accepted_note, noise_lines, noted_lines, told, unasked_lines, unjudged_lines, word_of
 from pytest_kick.errors import KickError
 from pytest_kick.findings import asked_scores, claim_cells
 from pytest_kick.hooking import guarded
@@ -217,7 +217,8 @@ class Terminal:
         if self.session.outcomes and self.config.get_verbosity() >= 0:
             self._table(terminalreporter)
         commands = record_lines(self.session, list(self.session.finished()), self._named())
-        for line in [*accepted_lines(self.session), *noise_lines(self.session), *commands]:
+        noted = noted_lines(self.session) if self.config.get_verbosity() >= 0 else []
+        for line in [*noted, *accepted_lines(self.session), *noise_lines(self.session), *commands]:
             terminalreporter.write_line(line)
         for problem in self.problems:
             terminalreporter.write_line(problem if problem.startswith("kick: ") else f"kick: {problem}", red=True)

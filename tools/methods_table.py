@@ -32,6 +32,8 @@ BEGIN, END = "<!-- figures: python -m tools.methods_table --write -->\n", "<!-- 
 SUITES = ("methods", "methods_full", "extras", "checkpoints")
 BESIDE = (
     "l1_global--overall--s0.3",
+    "ln_structured--head--s0.2",
+    "random_structured--head--s0.2",
     "random_unstructured--head--s0.2",
     "dynamic_int8--overall--b8",
     "quantize_dynamic--a_compat_overall--b8",

@@ -89,6 +89,41 @@ def cut_in_the_middle(text: str, width: int, mark: str) -> str:
     return text[: room - room // 2] + mark[:width] + (text[-(room // 2) :] if room // 2 else "")
 
 
+def with_methods_apart(rows: Sequence[Row], texts: Sequence[str], width: int) -> list[Row]:
+    """Cut the methods of rows, which would show `texts`, to `width`: cells of one model, scope and level stay apart."""
+    groups: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row, text in zip(rows, texts, strict=True):
+        groups.setdefault((row.model, row.scope, row.level), {})[text] = ""
+    for group in groups.values():
+        group.update(zip(group, cut_apart(list(group), width, CUT), strict=True))
+    return [replace(row, method=groups[row.model, row.scope, row.level][text]) for row, text in zip(rows, texts, strict=True)]
+
+
+def cut_apart(texts: Sequence[str], width: int, mark: str) -> list[str]:
+    """Return texts of at most `width` characters; those that would be cut alike show where they differ instead of their ends."""
+    cut = [cut_in_the_middle(text, width, mark) for text in texts]
+    for shown in {one for one, often in Counter(dict(zip(texts, cut, strict=True)).values()).items() if often > 1}:
+        alike = sorted({text for text, one in zip(texts, cut, strict=True) if one == shown})
+        head = _common(alike)
+        tail = min(_common([text[::-1] for text in alike]), min(map(len, alike)) - head)
+        apart = {text: _around(text, head, len(text) - tail, width, mark) for text in alike}
+        if len(set(apart.values())) == len(alike):
+            cut = [apart.get(text, one) for text, one in zip(texts, cut, strict=True)]
+    return cut
+
+
+def _common(texts: Sequence[str]) -> int:
+    """Return how many letters texts begin with alike."""
+    least, most = min(texts), max(texts)
+    return next((place for place, (one, other) in enumerate(zip(least, most, strict=False)) if one != other), len(least))
+
+
+def _around(text: str, begin: int, end: int, width: int, mark: str) -> str:
+    """Return a text with what stands from `begin` to `end` of it, and as much of its beginning as has room."""
+    kept = text[begin:end][: max(0, width - len(mark) - 1)]
+    return text[: max(0, width - len(mark) - len(kept))] + mark + kept
+
+
 def plain(text: str) -> str:
     r"""Return a text with its control characters written out, `\x1b` for an escape: what others wrote may not steer the terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

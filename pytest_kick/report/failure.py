@@ -62,10 +62,11 @@ def failure_lines(
     probes = ", ".join(f"{r.probe} (n={count(r.n)}, paired)" for r in {r.probe: r for r in verdict.regressions}.values())
     word = verdict.retention_word if accepted else verdict.word
     lines = [f"kick: {word}: {model} | {title} | {probes} | {verdict.dtype}"]
+    several = len({record.probe for record in verdict.regressions} | {check.probe for check in checks}) > 1
     for check in checks[:_N_RECORDS]:
-        lines += _check_lines(check, verdict)
+        lines += _check_lines(check, verdict, _named(check, several=several))
     for record in regressions[:_N_RECORDS]:
-        lines += _regression_lines(record)
+        lines += _regression_lines(record, _named(record, several=several))
     lines += _judge_lines([*checks[:_N_RECORDS], *regressions[:_N_RECORDS]], scores)
     lines += _group_lines(verdict.worst_groups, verdict.worst_against, describe)
     lines += _stored_line(recorded, noted)
@@ -76,7 +77,12 @@ def _labelled(label: str, text: str) -> str:
     return f"{label:<{_LABEL}}{text}"
 
 
-def _check_lines(check: Check, verdict: Verdict) -> list[str]:
+def _named(record: Check | Regression, *, several: bool) -> str:
+    """Return the metric, with its probe where the cell has several."""
+    return f"{record.probe} {record.metric}" if several else record.metric
+
+
+def _check_lines(check: Check, verdict: Verdict, name: str) -> list[str]:
     """Return dense, now, interval and budget; then the flips."""
     record = verdict.retention(check.probe, check.metric)
     assert record is not None
@@ -90,16 +96,16 @@ def _check_lines(check: Check, verdict: Verdict) -> list[str]:
     if record.kind != "outcome":
         flips = f"{count(record.lost)} of {count(record.n)} examples worse, {count(record.gained)} better"
     return [
-        _labelled(kind, f"{check.metric}: dense {fraction(record.p_dense)} -> now {fraction(record.p_now)}; {found}"),
+        _labelled(kind, f"{name}: dense {fraction(record.p_dense)} -> now {fraction(record.p_now)}; {found}"),
         _labelled("", f"{limit}: {check.word}{more}"),
         _labelled("vs dense", flips),
     ]
 
 
-def _regression_lines(record: Regression) -> list[str]:
+def _regression_lines(record: Regression, name: str) -> list[str]:
     if record.p_stored is None:
-        return [_labelled("stored run", f"{record.metric}: none, this cell is new")]
-    scores = f"{record.metric}: stored {fraction(record.p_stored)} -> now {fraction(record.p_now)}"
+        return [_labelled("stored run", f"{name}: none, this cell is new")]
+    scores = f"{name}: stored {fraction(record.p_stored)} -> now {fraction(record.p_now)}"
     if record.word == UNCHANGED:
         return [_labelled("regression", f"{scores}: {record.word}")]
     test = f"p={probability(record.p_value)}, limit {probability(record.threshold)}; noise {record.noise_floor:.1f} net"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 NONE = "-"
+_MANY, _TOO_MANY = 100, 100_000
 
 
 def fraction(value: float | None) -> str:
-    """Return three decimals without a leading zero: `.342`, `1.052`, `-.013`; `-` for None."""
+    """Return three decimals without a leading zero: `.342`, `1.052`, `-.013`, none beyond 100: `8915`, `3.2e+07`; `-` for None."""
     if value is None:
         return NONE
+    if abs(value) >= _MANY:
+        return f"{value:.0f}" if abs(value) < _TOO_MANY else f"{value:.1e}"
     text = f"{value:.3f}"
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     text = sign + (digits[1:] if digits.startswith("0.") else digits)

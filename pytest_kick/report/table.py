@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_kick.report.asked import asked_lines
-from pytest_kick.report.brief import CUT, clip, cut_in_the_middle, short_probes, with_probes, without_shared, wrapped
+from pytest_kick.report.brief import CUT, clip, cut_in_the_middle, short_probes, with_methods_apart, with_probes, without_shared, wrapped
 from pytest_kick.report.judged import NOISE
 from pytest_kick.report.numbers import NONE, count, flow, fraction, interval, seconds
 from pytest_kick.verdict import CHANGED, FORGOT, IMPROVED, INCONCLUSIVE, NEW, REGRESSED, RETAINED, UNCHANGED
@@ -161,13 +161,19 @@ def _named(rows: Sequence[Row], probes: Sequence[tuple[str, str]], width: int, *
     names = {key: short[key[0]] if key in own else f"{short[key[0]]} {key[1]}" for key in probes}
     layout = _fitting(whole, with_probes(brief, names), width, several=several)
     if not layout.short:
-        return _Named(layout=layout, rows=whole, numbers={})
+        return _Named(layout=layout, rows=with_methods_apart(whole, *_methods(whole, layout)), numbers={})
     room = next((size for size, column in zip(layout.widths, layout.columns, strict=True) if column.name == "probe"), width)
     numbers: dict[tuple[str, str], str] = {}
     if len({cut_in_the_middle(name, room, CUT) for name in names.values()}) < len(probes):
         names = numbers = {key: f"[{number}]" for number, key in enumerate(probes, start=1)}
         layout = _fitting(whole, with_probes(brief, names), width, several=several)
-    return _Named(layout=layout, rows=with_probes(brief, names) if layout.short else whole, numbers=numbers if layout.short else {})
+    rows = with_probes(brief, names) if layout.short else whole
+    return _Named(layout=layout, rows=with_methods_apart(rows, *_methods(rows, layout)), numbers=numbers if layout.short else {})
+
+
+def _methods(rows: Sequence[Row], layout: _Layout) -> tuple[list[str], int]:
+    """Return what the column of methods would show, and its width."""
+    return [_text(layout.columns[0], row, short=layout.short) for row in rows], layout.widths[0]
 
 
 def _below(row: Row, layout: _Layout, width: int) -> list[str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,16 @@ def test_a_model_of_a_suite_is_fetched(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.chdir(tmp_path)
     assert run(capsys, "fetch", "mine", "--suites", str(tmp_path)) == (0, f"{tmp_path}\n", "model 'mine': Be nice.\n")
     assert run(capsys, "fetch", "mine")[0] == 2
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    """A closed pipe, as `head` leaves one, ends the list without a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        command = [sys.executable, "-m", "pytest_kick.cli", "list", "probes"]
+        found = subprocess.run(command, check=False, stdout=pipe, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert found.stderr == b""
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from made_measurements import L1, make_examples, make_measurement
+from made_measurements import L1, make_examples, make_measurement, make_score
 
 from pytest_kick.report import failure_lines
 from pytest_kick.spec import Budget
@@ -77,6 +77,17 @@ def test_a_budget_and_the_stored_run() -> None:
     assert lines[0].startswith("kick: REGRESSED")
     assert [line.split()[0] for line in lines if line.endswith(("FORGOT", "REGRESSED"))] == ["budget", "regression"]
     assert sum(line.startswith("accept") for line in lines) == 2
+
+
+def test_probes_are_named_where_there_are_several() -> None:
+    """Two probes may share a metric: each line says whose it is; one alone needs no name."""
+    scores = tuple(make_score(make_examples(np.arange(1000) < right), probe=probe) for probe, right in (("facts", 300), ("trivia", 500)))
+    known = {probe: make_examples(np.arange(1000) < 500) for probe in ("facts", "trivia")}
+    budget = Budget(probe="facts", metric="p1", kind="retention", limit=0.95)
+    lines = lines_of(judge(make_measurement(compression=L1, scores=scores), dense=known, stored=known, budgets=[budget]))
+    assert any(line.startswith("retention   facts p1: dense .500 -> now .300") for line in lines)
+    assert any(line.startswith("regression  trivia p1: stored .500 -> now .500") for line in lines)
+    assert not any("facts p1:" in line for line in lines_of(verdict(100)))
 
 
 def test_every_line_is_one_line() -> None:

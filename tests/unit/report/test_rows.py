@@ -133,10 +133,14 @@ def test_the_outcome_of_a_cell() -> None:
         (-0.0001, ".000"),
         (0.0, ".000"),
         (12.5, "12.500"),
+        (99.9994, "99.999"),
+        (-8915.25, "-8915"),
+        (11284.83, "11285"),
+        (2.5e7, "2.5e+07"),
     ],
 )
 def test_fractions(value: float | None, text: str) -> None:
-    """Three decimals, no leading zero, no minus before zero."""
+    """Three decimals, no leading zero, no minus before zero; a ratio that went through the roof takes no room from the verdict."""
     assert fraction(value) == text
 
 

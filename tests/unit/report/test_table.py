@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_kick.report import Row, rows_from, table_lines, worth_a_row
-from pytest_kick.report.brief import cut_in_the_middle
+from pytest_kick.report.brief import cut_apart, cut_in_the_middle
 
 ROW = Row(
     model="smollm2-135m",
@@ -140,6 +140,23 @@ def test_what_cells_of_another_model_have_makes_no_name_longer() -> None:
     names = [line.split()[0] for line in table_lines(rows, width=80) if line.endswith("UNCHANGED")]
     assert [names[0], *names[5:]] == ["gptq", "gptq", "awq"]
     assert len(set(names[:5])) == 5
+
+
+@given(st.lists(st.text(alphabet="ab-/", max_size=24), min_size=1, max_size=6, unique=True), st.integers(6, 20))
+@settings(max_examples=200, deadline=None)
+def test_names_cut_apart_fit_and_stay_as_different_as_before(names: list[str], width: int) -> None:
+    """Each fits, one that fits as it is stays, and no fewer differ than where each is cut in its middle."""
+    shown, cut = cut_apart(names, width, ".."), [cut_in_the_middle(name, width, "..") for name in names]
+    assert all(len(text) <= width for text in shown)
+    assert len(set(shown)) >= len(set(cut)) or len(set(cut)) == len(names)
+    assert all(text == name for text, name in zip(shown, names, strict=True) if len(name) <= width and cut.count(name) == 1)
+
+
+def test_names_that_differ_in_their_middle_show_it() -> None:
+    """Four calibration files, the same count: what is cut is what they share."""
+    names = [f"wanda/source-{name}/count-16" for name in ("leak", "para", "goodcr", "goodnul")]
+    assert cut_apart(names, 11, "..") == ["wanda..leak", "wanda..para", "wan..goodcr", "wa..goodnul"]
+    assert cut_apart(["weight_noise", "weight_noise+weight_noise"], 11, "..")[0] != "weigh..oise"
 
 
 def test_a_name_is_cut_in_its_middle() -> None:
