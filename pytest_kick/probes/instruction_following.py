@@ -148,7 +148,8 @@ class InstructionFollowing:
             compared = {f"win_turn{turn + 1}": [both[turn] for both in wins] for turn in range(TURNS)}
             judged |= compared
             metrics["win"] = tuple(compared)
-        return Ratings(judged=judged, metrics=metrics, model=self._judge.judge.model, repeats=self._judge.judge.repeats)
+        scale = f"{self._judge.scale}{', and A, B or C,' if self._versus else ''}"
+        return Ratings(judged=judged, metrics=metrics, model=self._judge.judge.model, repeats=self._judge.judge.repeats, scale=scale)
 
     def _wins(self, asked: Sequence[Instruction], talk: Conversations, reference: Mapping[str, Array]) -> list[tuple[Judgement, ...]]:
         others = reference.get("answers")

@@ -221,7 +221,7 @@ ENDPOINTS: dict[str, tuple[Reply, str]] = {
     "rate limit": (Reply(status=429, headers={"Retry-After": "600"}), "got HTTP 429, expected a chat completion. It asks to wait 600 s"),
     "key echoed": (Reply(status=401, body=json.dumps({"error": {"message": f"{KEY} {HOSTILE}"}})), "got HTTP 401 ("),
     "html": (Reply(body=HOSTILE, kind="text/html"), "got text/html without choices[0].message.content, expected"),
-    "silent": (said(HOSTILE), "got no rating for 8 of 8 summaries, expected numbers in double brackets for all but 1."),
+    "silent": (said(HOSTILE), "got no rating for 8 of 8 summaries, expected numbers from 1 to 5 in double brackets for all but 1."),
 }
 
 

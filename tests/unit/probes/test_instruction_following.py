@@ -164,7 +164,9 @@ def test_a_judge_that_leaves_out_many_is_an_error(silent: int, tmp_path: Path) -
         odd = any(question.turns[1] in texts_of(body) for question in QUESTIONS[:silent])
         return said("no") if odd else by_turn(body, n)
 
-    expected = rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers in double brackets for all but 1\. Take "
+    expected = (
+        rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers from 1 to 10 in double brackets for all but 1\."
+    )
     with JudgeServer(reply) as server, pytest.raises(ProbeError, match=expected):
         probe(judge_at(server, tmp_path)).run(talkative())
 
