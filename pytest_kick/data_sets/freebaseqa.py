@@ -26,8 +26,8 @@ def load_freebaseqa(source: DataSource, split: str = "eval") -> tuple[OpenQuesti
     """Return the questions of a split, each once: where rows repeat one, their answers join.
 
     Args:
-        source: its directory has `freebaseqa/FreebaseQA-SPLIT.txt` (the authors' first upload: `eval` and `dev`) or `.json` (version 1.0, with
-            aliases: `train` too).
+        source: its directory has `freebaseqa/FreebaseQA-SPLIT.txt` (the authors' first upload: `eval` and `dev`) or `.json` (version 1.0,
+            with aliases: `train` too).
         split: `eval`, `dev` or `train`.
 
     Raises:
