@@ -18,13 +18,16 @@ FOLDER = "freebaseqa"
 HUB = "KelvinJiang/freebase_qa"
 SPLITS = {"eval": "test", "dev": "validation", "train": "train"}
 """Splits as the authors call them -> as the hub does."""
+UPLOADED = ("eval", "dev")
+"""Splits of the authors' first upload, which is text; version 1.0 has all of them."""
 
 
 def load_freebaseqa(source: DataSource, split: str = "eval") -> tuple[OpenQuestion, ...]:
     """Return the questions of a split, each once: where rows repeat one, their answers join.
 
     Args:
-        source: its directory has `freebaseqa/FreebaseQA-SPLIT.txt` (the authors' first upload) or `.json` (version 1.0, with aliases).
+        source: its directory has `freebaseqa/FreebaseQA-SPLIT.txt` (the authors' first upload: `eval` and `dev`) or `.json` (version 1.0,
+            with aliases: `train` too).
         split: `eval`, `dev` or `train`.
 
     Raises:
@@ -34,7 +37,7 @@ def load_freebaseqa(source: DataSource, split: str = "eval") -> tuple[OpenQuesti
     if source.directory is None:
         return _merged(where, (_row(f"{where}: row {i}", row) for i, row in enumerate(source.rows(HUB, split=SPLITS[split]))))
     name = f"{FOLDER}/FreebaseQA-{split}"
-    if (source.directory / f"{name}.json").is_file():
+    if split not in UPLOADED or (source.directory / f"{name}.json").is_file():
         path = source.file(f"{name}.json")
         return _merged(str(path), _of_json(path))
     path = source.file(f"{name}.txt")

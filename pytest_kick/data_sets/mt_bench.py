@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_kick.data_sets.source import text_of, texts_of
+from pytest_kick.data_sets.source import lines_of, text_of, texts_of
 from pytest_kick.errors import DataError
 from pytest_kick.jsonl import Line
 
@@ -99,7 +99,7 @@ def read_mt_bench(data: DataSource) -> MtBench:
         rows = enumerate(data.rows(dataset, config, split))
         lines = [Line(where=f"datasets:{dataset}@{split}: row {number}", values=row) for number, row in rows]
         return MtBench(questions=_questions(lines, ("prompt_id", "prompt")), prompts={})
-    references = _references(data.lines(REFERENCES))
+    references = _references(lines_of(data.file(REFERENCES)))
     questions = _questions(data.lines(QUESTIONS), ("question_id", "turns"), references)
     return MtBench(questions=questions, prompts=_prompts(str(data.file(PROMPTS)), data.lines(PROMPTS)))
 

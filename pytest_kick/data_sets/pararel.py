@@ -9,7 +9,7 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pytest_kick.data_sets.source import DataSource, lines_of, text_of
+from pytest_kick.data_sets.source import DataSource, text_of
 from pytest_kick.errors import DataError
 from pytest_kick.facts import ANSWER, CLOSING, SUBJECT, Fact, FactSet, Relation
 
@@ -34,7 +34,7 @@ def load_pararel(source: DataSource) -> FactSet:
     """
     relations, facts = {}, []
     for path in source.files(PATTERNS, "*.jsonl"):
-        patterns = tuple(dict.fromkeys(_pattern(line) for line in lines_of(path)))
+        patterns = tuple(dict.fromkeys(_pattern(line) for line in source.lines(f"{PATTERNS}/{path.name}")))
         found = _facts(source, path.stem)
         answers = tuple(sorted({fact.answer for fact in found}))
         if len(patterns) > 1 and len(answers) > 1:

@@ -54,12 +54,17 @@ class DataSource:
         return found or [self.file(f"{folder}/{pattern}")]
 
     def lines(self, name: str) -> list[Line]:
-        """Return the objects of a JSONL file of the directory; `Line.where` names file and line.
+        """Return the objects of a JSONL file of the directory, at least one; `Line.where` names file and line.
 
         Raises:
-            DataError: the file is missing or malformed.
+            DataError: the file is missing, empty (a download that was cut off would pass for a smaller data set) or malformed.
         """
-        return lines_of(self.file(name))
+        path = self.file(name)
+        found = lines_of(path)
+        if not found:
+            msg = f"{path}: file: got no line, expected at least one. Take it anew from its source."
+            raise DataError(msg)
+        return found
 
     def rows(self, dataset: str, config: str = "", split: str = "test") -> Iterator[dict[str, Any]]:
         """Iterate over the rows of a data set of the hub.

@@ -164,7 +164,7 @@ class Divergence:
 
     def _assemble(self, asked: Asked, reference: Mapping[str, Array], arrays: dict[str, Array], work: Mapping[str, float]) -> ProbeScore:
         floors = knows_nothing(reference, len(asked.among))
-        dense = {"margin": reference["margin"].astype(np.float32)} if "margin" in reference else {}
+        dense = {"margin": reference["margin"].astype(np.float32)} if "kl" in arrays else {}
         if asked.whole:
             best = np.sort(reference["options"][:, : -1 if len(asked.among) else None].astype(np.float64), 1)
             dense["option_margin"] = (best[:, -1] - best[:, -2]).astype(np.float32)
@@ -186,7 +186,7 @@ class Divergence:
             metric=metric,
         )
         more: dict[str, float] = {}
-        if "top" in reference:
+        if metric == "kl":
             more["dense_tail_mass"] = float(np.exp(reference["top"][:, -1].astype(np.float64)).mean())
             more |= by_margin("top1_agrees", arrays["top1_agrees"], reference["margin"])
         if asked.whole:

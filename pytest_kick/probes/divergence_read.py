@@ -1,7 +1,7 @@
 """Ways to read what a model says at its answers: the next-token distribution where there is one, and the sum of each option.
 
 `BlankReader` asks as the probe `facts` does; `PairReader` scores options after their contexts by the engine of all choices, and looks at
-the distribution before the first token; `TextReader` scores options within texts by an encoder, which has no such place.
+a decoder's distribution before the first token; `TextReader` scores options within texts by an encoder, which has no such place.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ class BlankReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairReader:
-    """Score the options of each example, pairs of a context and a target, with a decoder or an encoder-decoder."""
+    """Score the options of each example, pairs of a context and a target, with a decoder or an encoder-decoder.
+
+    An encoder-decoder writes its sentinel first whatever it is asked, so that its first distribution says nothing: it is not taken.
+    """
 
     pairs: tuple[Pairs, ...]
 
@@ -104,7 +107,8 @@ class PairReader:
         engine, found, vocabulary = _Reading(model), [], _vocabulary(model)
         sizes = [len(options) for options in self.pairs]
         for begin, end in chunks(sizes):
-            scored = engine.options(self.pairs[begin:end], at(np.arange(begin, end), take), batch_size)
+            looks = at(np.arange(begin, end), take) if model.family == "decoder" else None
+            scored = engine.options(self.pairs[begin:end], looks, batch_size)
             found.append(rows_of(scored, sizes[begin:end], max(sizes), vocabulary))
             if progress:
                 progress(end)
@@ -150,10 +154,10 @@ class _Reading(Likelihood):
         self._owner: dict[int, int] = {}
         self._take: Take | None = None
 
-    def options(self, pairs: Sequence[Pairs], take: Take, batch_size: int | None) -> Scored:
-        """Score the options of examples in one line, example after example."""
+    def options(self, pairs: Sequence[Pairs], take: Take | None, batch_size: int | None) -> Scored:
+        """Score the options of examples in one line, example after example; without `take` nothing is looked at."""
         begins = np.cumsum([0, *(len(options) for options in pairs[:-1])])
-        self._owner, self._take = {int(begin): place for place, begin in enumerate(begins)}, take
+        self._owner, self._take = {int(begin): place for place, begin in enumerate(begins) if take}, take
         return self.score([pair for options in pairs for pair in options], batch_size=batch_size)
 
     def _read(self, block: Block, targets: list[Ids]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 GRAM = 4
 LOOPING = 0.5
 """Share of distinct 4-grams below which an answer goes round in a circle."""
+JUDGED = ("judge", "judge_turn1", "judge_turn2")
 UNREAD = "the judge gave no rating that can be read"
 
 
@@ -107,7 +108,7 @@ class InstructionFollowing:
         """
         places = self._sample(limit, seed)
         asked = [self._questions[place] for place in places]
-        trivial = self._trivial(asked)  # first: a judge that cannot be asked costs no generation
+        echo = self._echo(asked)  # first: a judge that cannot be asked costs no generation
         talk = converse(model, asked, self._new_tokens, batch_size, progress)
         arrays = _shapes(model, asked, talk)
         ratings = self._ratings(asked, talk, reference or {})
@@ -120,8 +121,8 @@ class InstructionFollowing:
             groups=[question.category for question, keep in zip(asked, kept, strict=True) if keep],
             hashes=[self._hashes[place] for place in places[kept]],
             arrays={name: values[kept] for name, values in arrays.items()},
-            floors=self._floors(),
-            trivial=trivial,
+            floors=self._floors(echo),
+            trivial={"empty": self._judge.lowest if self._judge else 0.0} | ({"echo": echo["judge"]} if echo else {}),
             excluded={} if kept.all() else {UNREAD: int((~kept).sum())},
             settings=self._settings(talk),
             work=talk.work | ratings.work(kept),
@@ -148,7 +149,8 @@ class InstructionFollowing:
             compared = {f"win_turn{turn + 1}": [both[turn] for both in wins] for turn in range(TURNS)}
             judged |= compared
             metrics["win"] = tuple(compared)
-        return Ratings(judged=judged, metrics=metrics, model=self._judge.judge.model, repeats=self._judge.judge.repeats)
+        scale = f"{self._judge.scale}{', and A, B or C,' if self._versus else ''}"
+        return Ratings(judged=judged, metrics=metrics, model=self._judge.judge.model, repeats=self._judge.judge.repeats, scale=scale)
 
     def _wins(self, asked: Sequence[Instruction], talk: Conversations, reference: Mapping[str, Array]) -> list[tuple[Judgement, ...]]:
         others = reference.get("answers")
@@ -159,19 +161,22 @@ class InstructionFollowing:
             raise ProbeError(msg)
         return self._judge.wins(asked, talk.answers, [tuple(map(str, row)) for row in others])
 
-    def _floors(self) -> dict[str, float]:
-        """Return what saying nothing scores, in each metric's own units."""
+    def _floors(self, echo: Mapping[str, float]) -> dict[str, float]:
+        """Return what knowing nothing scores, in each metric's own units: saying nothing, or repeating the question where that has more."""
         lowest = self._judge.lowest if self._judge else 0.0
-        judged = {name: lowest for name in ("judge", "judge_turn1", "judge_turn2") if self._judge}
+        judged = {name: max(lowest, echo.get(name, lowest)) for name in JUDGED if self._judge}
         return {"answered": 0.0, "distinct_tokens": 0.0, "distinct_4grams": 0.0} | judged | ({"win": 0.0} if self._versus else {})
 
-    def _trivial(self, asked: Sequence[Instruction]) -> dict[str, float]:
-        """Return the score of saying nothing, and of repeating the question: judged once, then from the cache."""
+    def _echo(self, asked: Sequence[Instruction]) -> dict[str, float]:
+        """Return the judged scores of repeating the question: judged once, then from the cache; nothing where none could be read."""
         if self._judge is None:
-            return {"empty": 0.0, "echo": 0.0}
+            return dict.fromkeys(JUDGED, 0.0)
         found = self._judge.scores(asked, [question.turns for question in asked])
-        read = [np.mean([j.score for j in both]) for both in found if all(j.score is not None for j in both)]
-        return {"empty": self._judge.lowest} | ({"echo": float(np.mean(read))} if read else {})
+        read = [[j.score for j in both] for both in found if all(j.score is not None for j in both)]
+        if not read:
+            return {}
+        turns = np.asarray(read, np.float64).mean(0)
+        return dict(zip(JUDGED, map(float, (turns.mean(), *turns)), strict=True))
 
     def _settings(self, talk: Conversations) -> dict[str, str | int]:
         judge = {"judge": self._judge.judge.model, "rubric": self._judge.rubric} if self._judge else {"judge": "none"}

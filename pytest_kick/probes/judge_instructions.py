@@ -26,6 +26,7 @@ class InstructionJudge:
     Attributes:
         rubric: `mt_bench` or `kick`: whose prompts.
         lowest: the score of an answer that says nothing.
+        scale: what numbers are asked for, in words.
     """
 
     def __init__(self, judge: Judge, data: MtBench) -> None:
@@ -34,7 +35,7 @@ class InstructionJudge:
         self.rubric = "mt_bench" if data.prompts else "kick"
         self._single = _rubrics(data, "single", 1) if data.prompts else INSTRUCTION_RUBRICS
         self._versus = _rubrics(data, "pair", 2) if data.prompts else VERSUS_RUBRICS
-        self.lowest = float(self._single[1, False].low)
+        self.lowest, self.scale = float(self._single[1, False].low), self._single[1, False].scale
 
     def scores(self, questions: Sequence[Instruction], answers: Sequence[Answers]) -> list[tuple[Judgement, ...]]:
         """Return a judgement of each turn of each conversation.

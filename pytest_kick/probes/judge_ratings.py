@@ -37,12 +37,14 @@ class Ratings:
         metrics: metric -> which of these it is the mean of.
         model: the judge's name.
         repeats: how often each was judged.
+        scale: what it was asked for in double brackets.
     """
 
     judged: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
     metrics: Mapping[str, Sequence[str]] = field(default_factory=dict)
     model: str = ""
     repeats: int = 1
+    scale: str = "numbers"
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return metric -> `(n,)` float32 scores, NaN where a number is missing."""
@@ -68,8 +70,8 @@ class Ratings:
         missing, most = int((~kept).sum()), max(1, int(MOST_MISSING * n))
         if missing > most:
             msg = (
-                f"{where}: judge {self.model!r}: got no rating for {missing} of {n} {what}, expected numbers in double brackets for all "
-                f"but {most}. Take another judge."
+                f"{where}: judge {self.model!r}: got no rating for {missing} of {n} {what}, expected {self.scale} in double brackets "
+                f"for all but {most}. Take another judge."
             )
             raise ProbeError(msg)
         return kept

@@ -37,6 +37,11 @@ class Rubric:
     low: int = 1
     high: int = 10
 
+    @property
+    def scale(self) -> str:
+        """Return what numbers are asked for, in words."""
+        return f"numbers from {self.low} to {self.high}"
+
     def rating(self, **gaps: str) -> Rating:
         """Return what to ask about one answer."""
         return Rating(prompt=self.template.format(**gaps), system=self.system, low=self.low, high=self.high)
@@ -64,6 +69,8 @@ SUMMARY_RUBRICS = (
 
 Source: the four dimensions are those of Fabbri et al. 2021, SummEval; the wording is ours.
 """
+SUMMARY_SCALE = SUMMARY_RUBRICS[0].scale
+"""The same for all of them."""
 
 
 def _conversation(title: str, answer: str, turns: int) -> str:

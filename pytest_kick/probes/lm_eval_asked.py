@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval import evaluator
 
-from pytest_kick.errors import ProbeError
+from pytest_kick.errors import KickError, ProbeError
 from pytest_kick.identity import content_hash, sampled
 from pytest_kick.probes.lm_eval_model import Encoder, KickLM, NothingLM
 from pytest_kick.probes.lm_eval_tasks import quiet, seeded
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 ELSEWHERE = ("dataset_path", "dataset_name", "dataset_kwargs", "metadata", "tag", "task", "task_alias", "num_fewshot")
 """Keys of a task's configuration that say where its documents come from, or are told apart from it."""
+BUILDS, SCORES = ("fewshot_context", "construct_requests"), ("process_results",)
+"""What lm-eval calls on a task for each document."""
+_SHOWN = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,7 @@ class Questions:
     def _part(self, task: Any, all_docs: Any, places: list[int]) -> Part:  # noqa: ANN401 - lm-eval ships no types
         docs = tuple(all_docs[place] for place in places)
         task.set_fewshot_seed(seed=self._seed)
-        with _asking(task, docs):
+        with _asking(task, docs, places):
             task.build_all_requests()
         requests: list[list[Any]] = [[] for _ in docs]
         for request in task.instances:
@@ -156,10 +159,14 @@ class Questions:
 
 
 def evaluate(lm: KickLM, parts: Mapping[str, Part]) -> Samples:
-    """Return what lm-eval's own evaluation says of every document, by task: answers, filtered answers and metrics."""
+    """Return what lm-eval's own evaluation says of every document, by task: answers, filtered answers and metrics.
+
+    Raises:
+        ProbeError: a document cannot be scored, as a field of it is missing.
+    """
     with contextlib.ExitStack() as stack:
         for part in parts.values():
-            stack.enter_context(_asking(part.task, part.docs, part.requests))
+            stack.enter_context(_asking(part.task, part.docs, part.places, part.requests))
         stack.enter_context(quiet())
         found = evaluator.evaluate(
             lm=lm,
@@ -172,9 +179,16 @@ def evaluate(lm: KickLM, parts: Mapping[str, Part]) -> Samples:
 
 
 @contextlib.contextmanager
-def _asking(task: Any, docs: Sequence[Any], requests: Sequence[Sequence[Any]] | None = None) -> Iterator[None]:  # noqa: ANN401
+def _asking(
+    task: Any,  # noqa: ANN401
+    docs: Sequence[Any],
+    places: Sequence[int],
+    requests: Sequence[Sequence[Any]] | None = None,
+) -> Iterator[None]:
     """Let a task evaluate on these documents alone, with requests that are built already where they are given."""
     shown: dict[str, Callable[..., Any]] = {"test_docs" if task.has_test_docs() else "validation_docs": lambda: docs}
+    numbers = {id(doc): place for doc, place in zip(docs, places, strict=True)}
+    shown |= {name: _naming(task, name, numbers) for name in (BUILDS if requests is None else SCORES)}
     if requests is not None:
         fresh = [replace(request, resps=[], filtered_resps={}) for each in requests for request in each]
         task._instances = fresh  # noqa: SLF001 - what `build_all_requests` writes
@@ -186,6 +200,29 @@ def _asking(task: Any, docs: Sequence[Any], requests: Sequence[Sequence[Any]] | 
     finally:
         for name in shown:
             delattr(task, name)  # the class's own method shows again
+
+
+def _naming(task: Any, name: str, numbers: Mapping[int, int]) -> Callable[..., Any]:  # noqa: ANN401
+    """Return a method of a task that says which document it could not do: templates and users' functions raise whatever they like."""
+    own = getattr(task, name)
+
+    def called(*args: Any, **named: Any) -> Any:  # noqa: ANN401
+        try:
+            return own(*args, **named)
+        except KickError:
+            raise
+        except Exception as error:
+            doc = args[0] if args else named.get("doc")
+            split = task.get_config("test_split") if task.has_test_docs() else task.get_config("validation_split")
+            shots = ", or one of its shots" if name == BUILDS[0] and task.get_config("num_fewshot") else ""
+            reason = " ".join(str(error).split())[:_SHOWN]
+            msg = (
+                f"lm_eval:{task.get_config('task')}: document {numbers.get(id(doc))} of {split!r} (counted from 0){shots}: got"
+                f" {type(error).__name__} ({reason}), expected every field that the task reads. Correct the row, or the task."
+            )
+            raise ProbeError(msg) from error
+
+    return called
 
 
 def _encode(model: LoadedModel, parts: Mapping[str, Part]) -> Asked:

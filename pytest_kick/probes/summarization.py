@@ -22,7 +22,7 @@ from pytest_kick.probes.assemble import assembled
 from pytest_kick.probes.generation import encoded_prompt, generated, room_for
 from pytest_kick.probes.judge import Judge, Judgement
 from pytest_kick.probes.judge_ratings import Ratings
-from pytest_kick.probes.judge_rubrics import SUMMARY_RUBRICS
+from pytest_kick.probes.judge_rubrics import SUMMARY_RUBRICS, SUMMARY_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -196,7 +196,9 @@ class SummarizationProbe:
         for rubric in SUMMARY_RUBRICS:
             for place in places:
                 judged[rubric.name][place] = next(found)
-        return Ratings(judged=judged, metrics={name: (name,) for name in judged}, model=self._judge.model, repeats=repeats)
+        return Ratings(
+            judged=judged, metrics={name: (name,) for name in judged}, model=self._judge.model, repeats=repeats, scale=SUMMARY_SCALE
+        )
 
 
 def make(context: ProbeContext) -> SummarizationProbe:

@@ -35,9 +35,10 @@ def check_knows(score: ProbeScore, confidence: float) -> None:
     right, floor = score.examples.outcome(score.metric), score.floors[score.metric]
     pairs = stats.PairedCounts.from_outcomes(right, right)
     if floor >= 1 or not stats.judgeable(pairs, floor, confidence):
+        asked = "facts" if score.probe == "facts" else "examples"
         msg = (
-            f"dense: probe {score.probe}: COULD NOT MEASURE: got a {score.metric} of {pairs.p_dense:.3f} on n={pairs.n}, expected one shown"
-            f" to lie above {floor:.3f}, what knowing nothing scores. Check model and tokenizer, or take other or more facts."
+            f"dense: probe {score.probe}: COULD NOT MEASURE: got {score.metric} {pairs.p_dense:.3f} on n={pairs.n}, expected one shown"
+            f" to lie above {floor:.3f}, what knowing nothing scores. Check model and tokenizer, or take other or more {asked}."
         )
         raise UnjudgeableError(msg)
 

@@ -113,7 +113,7 @@ def check_mean_known(score: ProbeScore, mean: MeanInfo, confidence: float) -> No
     if len(values) < 2 or not _knows(drawn, mean, floor, confidence):  # noqa: PLR2004 - a spread needs two
         side = "below" if mean.kind == "loss" else "above"
         msg = (
-            f"dense: probe {score.probe}: COULD NOT MEASURE: got a {mean.name} of {float(np.average(values, weights=weights)):.3f} on"
+            f"dense: probe {score.probe}: COULD NOT MEASURE: got {mean.name} {float(np.average(values, weights=weights)):.3f} on"
             f" n={len(values)}, expected one shown to lie {side} {floor:.3f}, what knowing nothing scores. Check model and tokenizer, or"
             " take other or more examples."
         )

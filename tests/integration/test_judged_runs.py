@@ -132,10 +132,12 @@ def prompt_of(body: dict[str, Any]) -> str:
 
 
 def moody(base: int) -> Callable[[dict[str, Any], int], Reply]:
-    """Return a judge that says `base`, or one more or less, each in turn when it is asked the same again."""
+    """Return a judge that says `base`, or one more or less, each in turn when it is asked the same again; 1 of the question repeated."""
     seen: dict[str, int] = {}
 
     def reply(body: dict[str, Any], _: int) -> Reply:
+        if "zq" not in prompt_of(body):  # what the model wrote has it
+            return said("[[1]]")
         place = seen[prompt_of(body)] = seen.get(prompt_of(body), len(prompt_of(body))) + 1
         return said(f"{HOSTILE} [[{base + place % 3 - 1}]]")
 
@@ -206,13 +208,25 @@ def shown(value: float) -> str:
 
 def test_what_is_missing_is_shown_and_asking_once_says_so(judged: Judged) -> None:
     """One summary of eight without a score: left out, counted in the row, the others stand; no noise is made up."""
-    result = judged.run(
-        lambda body, _: said("I cannot." if "word3" in prompt_of(body) and "fluency" in prompt_of(body) else "[[4]]"), "--kick-update"
-    )
+
+    def reply(body: dict[str, Any], _: int) -> Reply:
+        prompt = prompt_of(body)
+        return said("I cannot." if "word3" in prompt and "fluency" in prompt else "[[4]]" if "zq" in prompt else "[[1]]")
+
+    result = judged.run(reply, "--kick-update")
     result.assert_outcomes(passed=2)
     text = " ".join(" ".join(result.outlines).split())
     assert "relevance 4.000; asked once, so its noise is not known; 1 of 8 not rated, 1 answer of the judge without a number" in text
     assert (judged.scores()["summarization"]["n"], judged.scores()["instruction_following"]["n"]) == (N - 1, N)
+
+
+def test_a_judge_that_gives_everything_the_same_measures_nothing(judged: Judged) -> None:
+    """Its dense cell is an error and no later cell is RETAINED: the question repeated as its answer scores as much as the model."""
+    judged.suite(BUDGETS)
+    result = judged.run(lambda _, __: said("[[4]]"), "--kick-update")
+    result.assert_outcomes(errors=2)
+    text = " ".join(" ".join(result.outlines).split())
+    assert "COULD NOT MEASURE: got judge 4.000 on n=8, expected one shown to lie above 4.000, what knowing nothing scores." in text
 
 
 ENDPOINTS: dict[str, tuple[Reply, str]] = {
@@ -221,7 +235,7 @@ ENDPOINTS: dict[str, tuple[Reply, str]] = {
     "rate limit": (Reply(status=429, headers={"Retry-After": "600"}), "got HTTP 429, expected a chat completion. It asks to wait 600 s"),
     "key echoed": (Reply(status=401, body=json.dumps({"error": {"message": f"{KEY} {HOSTILE}"}})), "got HTTP 401 ("),
     "html": (Reply(body=HOSTILE, kind="text/html"), "got text/html without choices[0].message.content, expected"),
-    "silent": (said(HOSTILE), "got no rating for 8 of 8 summaries, expected numbers in double brackets for all but 1."),
+    "silent": (said(HOSTILE), "got no rating for 8 of 8 summaries, expected numbers from 1 to 5 in double brackets for all but 1."),
 }
 
 

@@ -107,5 +107,5 @@ def test_what_is_wrong_is_named_with_file_line_and_field(file: str, changed: dic
 
 def test_no_question_is_an_error(tmp_path: Path) -> None:
     """An empty file would give a mean over nothing."""
-    with pytest.raises(DataError, match=r"^mt_bench: questions: got none, expected at least one"):
+    with pytest.raises(DataError, match=r"question\.jsonl: file: got no line, expected at least one\."):
         read_mt_bench(source(tmp_path, question=[]))

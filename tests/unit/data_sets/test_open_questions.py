@@ -109,10 +109,12 @@ def test_a_broken_json_of_freebaseqa_is_named(content: str, expected: str, tmp_p
     assert expected in str(error.value)
 
 
-def test_a_directory_without_the_file_names_it(tmp_path: Path) -> None:
-    """What is missing is said with its path."""
-    with pytest.raises(DataError, match=r"got no freebaseqa/FreebaseQA-eval\.txt"):
-        load_freebaseqa(DataSource(directory=tmp_path))
+@pytest.mark.parametrize(("split", "file"), [("eval", "eval.txt"), ("dev", "dev.txt"), ("train", "train.json")])
+def test_a_directory_without_the_file_names_it(split: str, file: str, tmp_path: Path) -> None:
+    """What is missing is said with its path: a file that was published, and the training split never was as text."""
+    with pytest.raises(DataError) as error:
+        load_freebaseqa(DataSource(directory=tmp_path), split)
+    assert f"got no freebaseqa/FreebaseQA-{file}, expected it there." in str(error.value)
 
 
 def test_each_reading_data_set_is_read_from_the_directory(tmp_path: Path) -> None:

@@ -191,3 +191,39 @@ def test_malformed_pararel_is_refused(tmp_path: Path, patterns: list[str], messa
     """The error names file, line and field; one pattern is no paraphrase."""
     with pytest.raises(DataError, match=message):
         load_pararel(pararel(tmp_path, patterns))
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("lama_trex/relations.jsonl", lambda source: load_lama(source, "trex")),
+        ("lama_trex/TREx/P1.jsonl", lambda source: load_lama(source, "trex")),
+        ("lama_google_re/date_of_birth_test.jsonl", lambda source: load_lama(source, "google_re")),
+        ("lama_squad/test.jsonl", lambda source: load_lama(source, "squad")),
+        ("lama_conceptnet_subset/test.jsonl", lambda source: load_lama(source, "conceptnet")),
+        ("bear/BEAR/P2.jsonl", load_bear),
+        ("pararel/patterns/P2.jsonl", load_pararel),
+        ("pararel/trex_lms_vocab/P2.jsonl", load_pararel),
+    ],
+)
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_file_is_named(name: str, load: Any, content: str, tmp_path: Path) -> None:
+    """One relation's file without a line, beside others that have theirs, is an error and not a data set of one relation less."""
+    trex(tmp_path, [RELATION, {**RELATION, "relation": "P2"}])
+    write(tmp_path / "lama_trex" / "TREx" / "P2.jsonl", [FACT])
+    for relation in ("place_of_birth", "date_of_birth", "place_of_death"):
+        write(tmp_path / "lama_google_re" / f"{relation}_test.jsonl", [FACT])
+    for folder in ("lama_squad", "lama_conceptnet_subset"):
+        write(tmp_path / folder / "test.jsonl", [SENTENCE])
+    bear(tmp_path, {**BEAR, "P2": BEAR["P1"]})
+    write(tmp_path / "bear" / "BEAR" / "P2.jsonl", [PLACE])
+    pararel(tmp_path)
+    for folder in ("patterns", "trex_lms_vocab"):
+        rows = (tmp_path / "pararel" / folder / "P1.jsonl").read_text(encoding="utf-8")
+        (tmp_path / "pararel" / folder / "P2.jsonl").write_text(rows, encoding="utf-8")
+    source = DataSource(directory=tmp_path)
+    load(source)  # whole, it can be read
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load(source)
+    assert str(caught.value) == f"{tmp_path / name}: file: got no line, expected at least one. Take it anew from its source."

@@ -81,13 +81,8 @@ def both(make: Any, plain: Any) -> tuple[Any, Any]:
 
 @torch.inference_mode()
 def next_token(model: LoadedModel, prompt: str) -> Any:
-    """Return the log-probabilities of what follows a prompt, or of what an encoder-decoder writes first."""
-    if model.family == "decoder":
-        logits = model.module(torch.tensor([model.prompt_ids(prompt)])).logits[0, -1]
-    else:
-        start = torch.tensor([[model.module.config.decoder_start_token_id]])
-        logits = model.module(input_ids=torch.tensor([model.tokenizer.encode(prompt)]), decoder_input_ids=start).logits[0, -1]
-    return log_softmax(logits.double().numpy())
+    """Return a decoder's log-probabilities of what follows a prompt."""
+    return log_softmax(model.module(torch.tensor([model.prompt_ids(prompt)])).logits[0, -1].double().numpy())
 
 
 def check_options(score: ProbeScore, dense: Any, now: Any) -> None:
@@ -99,16 +94,23 @@ def check_options(score: ProbeScore, dense: Any, now: Any) -> None:
         assert arrays["option_margin"][place] == pytest.approx(np.diff(np.sort(dense[place])[-2:])[0], rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("make", [decoder, span_model])
-def test_questions_are_compared_at_the_prompt_and_by_their_options(make: Any, tmp_path: Path) -> None:
-    """The next token after the prompt, and the sums of all options, equal one plain pass for each; also where a batch holds few."""
-    score = scored(probe_of(tmp_path, of="questions"), make())
+def asked_of(score: ProbeScore) -> list[dict[str, Any]]:
+    """Return the questions of a score, in its order."""
     asked = {str(line["id"]): line for line in lines()}
-    here = [asked[name.removeprefix("mine/")] if name not in asked else asked[name] for name in score.examples.ids.tolist()]
-    check_options(
-        score, *both(make, lambda model: [[plain_logprob(model, q["question"], option) for option in q["options"]] for q in here])
-    )
-    dense, now = both(make, lambda model: [next_token(model, question["question"]) for question in here])
+    return [asked[name.removeprefix("mine/")] for name in score.examples.ids.tolist()]
+
+
+def plain_options(model: LoadedModel, here: list[dict[str, Any]]) -> list[list[float]]:
+    """Return the log-probability of each option of each question, by one plain pass each."""
+    return [[plain_logprob(model, question["question"], option) for option in question["options"]] for question in here]
+
+
+def test_questions_are_compared_at_the_prompt_and_by_their_options(tmp_path: Path) -> None:
+    """The next token after the prompt, and the sums of all options, equal one plain pass for each; also where a batch holds few."""
+    score = scored(probe_of(tmp_path, of="questions"), decoder())
+    here = asked_of(score)
+    check_options(score, *both(decoder, lambda model: plain_options(model, here)))
+    dense, now = both(decoder, lambda model: [next_token(model, question["question"]) for question in here])
     arrays = score.examples.arrays
     for place in range(score.n):
         assert arrays["kl"][place] == pytest.approx(lumped(dense[place], now[place]), rel=1e-3, abs=1e-6)
@@ -123,18 +125,23 @@ def test_questions_are_compared_at_the_prompt_and_by_their_options(make: Any, tm
     assert min(halves) <= score.metrics["option_agrees"] <= max(halves)
 
 
-def test_an_encoder_has_options_and_no_next_token(tmp_path: Path) -> None:
-    """Its options are compared by pseudo-log-likelihood, and that distance is the one judged."""
-    score = scored(probe_of(tmp_path, of="questions"), encoder())
-    asked = [
-        Question(id=str(line["id"]), group="", prompt=line["question"], options=tuple(line["options"]), gold=0)
-        for line in sorted(lines(), key=lambda line: score.examples.ids.tolist().index(line["id"]))
-    ]
-    splits = np.cumsum([len(question.options) for question in asked])[:-1]
-    check_options(score, *both(encoder, lambda model: np.split(ask(model, asked).logprobs, splits)))
+def encoder_options(model: LoadedModel, here: list[dict[str, Any]]) -> list[Any]:
+    """Return the pseudo-log-likelihood of each option of each question."""
+    asked = [Question(id=str(q["id"]), group="", prompt=q["question"], options=tuple(q["options"]), gold=0) for q in here]
+    return np.split(ask(model, asked).logprobs, np.cumsum([len(question.options) for question in asked])[:-1])
+
+
+@pytest.mark.parametrize(("make", "plain"), [(encoder, encoder_options), (span_model, plain_options)])
+def test_an_encoder_or_encoder_decoder_has_options_and_no_next_token(make: Any, plain: Any, tmp_path: Path) -> None:
+    """The distance between its options is the one judged: an encoder masks each token, an encoder-decoder opens all with its sentinel."""
+    score = scored(probe_of(tmp_path, of="questions"), make())
+    here = asked_of(score)
+    check_options(score, *both(make, lambda model: plain(model, here)))
     assert score.metric == "kl_options"
     assert score.trivial == {"uniform": score.floors["kl_options"]}
-    assert not {"kl", "top1_agrees", "margin"} & score.examples.arrays.keys()
+    assert set(score.floors) == {"kl_options", "option_agrees"}
+    assert not {"kl", "kl_full", "top1_agrees", "margin", "option_predicted"} & score.examples.arrays.keys()
+    assert not [name for name in score.metrics if "top1" in name or "tail" in name]
     assert set(score.examples.arrays["predicted"]) <= {-1, 0, 1, 2, 3}
 
 

@@ -13,7 +13,7 @@ from judge_server import JudgeServer, Reply, said
 from plain_scorer import decoder
 
 from pytest_kick.data_sets.mt_bench import JUDGE_PROMPTS, Instruction, JudgePrompt, MtBench
-from pytest_kick.errors import ProbeError
+from pytest_kick.errors import ProbeError, UnjudgeableError
 from pytest_kick.probe_spec import ProbeSpec
 from pytest_kick.probes.context import ProbeContext
 from pytest_kick.probes.conversation import Conversations, converse, distinct
@@ -23,6 +23,7 @@ from pytest_kick.probes.judge import Judge
 from pytest_kick.probes.judge_cache import JudgeCache
 from pytest_kick.probes.judge_client import JudgeClient
 from pytest_kick.registry import PROBES
+from pytest_kick.verdict.means import check_mean_known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ def talkative(seed: int = 0) -> LoadedModel:
 
 
 def test_scores_are_means_over_turns_with_their_categories(tmp_path: Path) -> None:
-    """8 and 4, or 10 and 6 with a reference: 6 and 8 per question, on the judge's own scale whose bottom is the floor."""
+    """8 and 4, or 10 and 6 with a reference: 6 and 8 per question, on the judge's own scale; the repeated question's 3 is the floor."""
     with JudgeServer(by_turn) as server:
         score = probe(judge_at(server, tmp_path)).run(talkative())
     assert score.metric == "judge"
@@ -86,7 +87,7 @@ def test_scores_are_means_over_turns_with_their_categories(tmp_path: Path) -> No
     assert {name: score.metrics[name] for name in ("judge", "judge_turn1", "judge_turn2")} == pytest.approx(
         {"judge": 7.0, "judge_turn1": 9.0, "judge_turn2": 5.0}
     )
-    assert {score.floors[name] for name in ("judge", "judge_turn1", "judge_turn2")} == {1.0}
+    assert {score.floors[name] for name in ("judge", "judge_turn1", "judge_turn2")} == {3.0}
     assert score.trivial == {"empty": 1.0, "echo": 3.0}
     assert (score.n, score.excluded, score.work["judge_unparsable"]) == (6, {}, 0.0)
     assert (score.settings["judge"], score.settings["rubric"], score.settings["prompt"]) == ("made-up", "mt_bench", "chat")
@@ -164,7 +165,9 @@ def test_a_judge_that_leaves_out_many_is_an_error(silent: int, tmp_path: Path) -
         odd = any(question.turns[1] in texts_of(body) for question in QUESTIONS[:silent])
         return said("no") if odd else by_turn(body, n)
 
-    expected = rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers in double brackets for all but 1\. Take "
+    expected = (
+        rf"judge 'made-up': got no rating for {silent} of 6 questions, expected numbers from 1 to 10 in double brackets for all but 1\."
+    )
     with JudgeServer(reply) as server, pytest.raises(ProbeError, match=expected):
         probe(judge_at(server, tmp_path)).run(talkative())
 
@@ -208,7 +211,35 @@ def test_without_a_judge_the_other_metrics_are_reported_and_it_says_so() -> None
     assert score.trivial == {"empty": 0.0, "echo": 0.0}
 
 
-def test_a_model_of_zeros_scores_the_floor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [(2, 2), (7, 7), (1, 9), (10, 1)])
+def test_the_floor_is_what_repeating_the_question_scores(turns: tuple[int, int], tmp_path: Path) -> None:
+    """By turn, and never below the scale: a judge to whom all answers are alike cannot tell that a model knows anything."""
+    with JudgeServer(lambda body, _: said(f"[[{turns['answer_2=' in texts_of(body)]}]]")) as server:
+        score = probe(judge_at(server, tmp_path)).run(talkative())
+    floors = {"judge": sum(turns) / 2, "judge_turn1": turns[0], "judge_turn2": turns[1]}
+    assert {name: score.floors[name] for name in floors} == pytest.approx(floors)
+    assert score.trivial == pytest.approx({"empty": 1.0, "echo": sum(turns) / 2})
+    for name in floors:
+        mean = score.mean(name)
+        assert mean is not None
+        with pytest.raises(UnjudgeableError, match="COULD NOT MEASURE"):
+            check_mean_known(score, mean, 0.95)
+
+
+def test_where_the_judge_says_nothing_of_the_repeated_question_the_scale_has_the_floor(tmp_path: Path) -> None:
+    """A baseline that could not be read is not made up."""
+
+    def reply(body: dict[str, Any], n: int) -> Reply:
+        echo = by_turn(body, n).body == said("Rating: [[3]]").body
+        return said("no") if echo else by_turn(body, n)
+
+    with JudgeServer(reply) as server:
+        score = probe(judge_at(server, tmp_path)).run(talkative())
+    assert {score.floors[name] for name in ("judge", "judge_turn1", "judge_turn2")} == {1.0}
+    assert score.trivial == {"empty": 1.0}
+
+
+def test_a_model_of_zeros_scores_at_most_the_floor(tmp_path: Path) -> None:
     """Equal logits give the empty text: the lowest score of the scale, without a question to the judge about it."""
     model = talkative()
     model.touch(name for name, _ in model.module.named_parameters())
@@ -216,7 +247,7 @@ def test_a_model_of_zeros_scores_the_floor(tmp_path: Path) -> None:
         parameter.zero_()
     with JudgeServer(by_turn) as server:
         score = probe(judge_at(server, tmp_path), versus="dense").run(model, reference=probe_reference(tmp_path, server))
-    assert score.metrics["judge"] == score.floors["judge"] == 1.0
+    assert (score.metrics["judge"], score.trivial["empty"], score.floors["judge"]) == (1.0, 1.0, 3.0)
     assert score.examples.arrays["predicted"].tolist() == [-1] * 6
     assert (score.metrics["answered"], score.metrics["win"], score.metrics["distinct_tokens"]) == (0.0, 0.0, 0.0)
     assert all("answer" in texts_of(body) and any(q.turns[0] in texts_of(body) for q in QUESTIONS) for body in server.requests)

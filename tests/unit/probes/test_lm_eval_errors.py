@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,34 @@ def test_a_template_over_a_field_that_is_not_there_is_named(tmp_path: Path) -> N
     """A prompt that reads a field that the rows lack is an error of the task."""
     path = write_task(tmp_path, CHOICE, doc_to_text="{{asked}}")
     assert "asked" in refused(context_of(f"path:{path}", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "got"),
+    [("options", None, "TypeError"), ("options", [], "ValueError"), ("gold", None, "TypeError")],
+    ids=["no options", "empty options", "no gold"],
+)
+@pytest.mark.parametrize("sample", [None, 11])
+def test_a_row_that_lacks_a_field_is_named(field: str, value: Any, got: str, sample: int | None, tmp_path: Path) -> None:
+    """One row among many without its options or its target is told by its task and its number in the split, in one line."""
+    path = write_task(tmp_path, CHOICE)
+    lines = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines[7][field] = value
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    with pytest.raises(ProbeError) as caught:
+        probe_of(path).run(model_of("gpt2"), limit=sample, seed=1)
+    assert str(caught.value).startswith(f"lm_eval:made_choice: document 7 of 'test' (counted from 0): got {got} (")
+    assert str(caught.value).endswith("expected every field that the task reads. Correct the row, or the task.")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shot_that_lacks_a_field_is_told_as_one(tmp_path: Path) -> None:
+    """Where the prompt of a document cannot be built for its shots' sake, the message does not blame the document alone."""
+    path = write_task(tmp_path, CHOICE)
+    lines = [json.loads(line) | {"options": None} for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    with pytest.raises(ProbeError, match=r"^lm_eval:made_choice: document \d+ of 'test' \(counted from 0\), or one of its shots: got "):
+        probe_of(path, shots=2).run(model_of("gpt2"))
 
 
 def test_shots_that_a_task_fixes_cannot_be_asked_for(tmp_path: Path) -> None:

@@ -173,15 +173,16 @@ def test_repeats_give_the_noise_of_each_of_the_four_scores(tmp_path: Path, monke
     assert not [name for name in once.metrics if "noise" in name]
 
 
-def test_a_judge_that_leaves_out_many_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of four summaries without a score: what is left would be a choice of the judge's."""
+@pytest.mark.parametrize("says", ["No.", "[[6]]", "[[9]]", "[[0]]"])
+def test_a_judge_that_leaves_out_many_is_an_error(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four summaries without a score, or with one outside of the scale, which is named: what is left would be the judge's choice."""
 
     def reply(request: dict[str, Any], _: int) -> Any:
         prompt = request["messages"][-1]["content"]
-        return said("No." if "fluency" in prompt and ("rentu one" in prompt or "zivo one" in prompt) else "[[5]]")
+        return said(says if "fluency" in prompt and ("rentu one" in prompt or "zivo one" in prompt) else "[[5]]")
 
-    expected = r"^probe summarization:own: judge 'made-up': got no rating for 2 of 4 summaries, expected .* for all but 1\. Take another"
-    with pytest.raises(ProbeError, match=expected):
+    expected = r"got no rating for 2 of 4 summaries, expected numbers from 1 to 5 in double brackets for all but 1\. Take another judge\.$"
+    with pytest.raises(ProbeError, match=rf"^probe summarization:own: judge 'made-up': {expected}"):
         judged(tmp_path, monkeypatch, reply)
 
 

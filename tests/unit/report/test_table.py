@@ -181,7 +181,7 @@ def test_an_error_is_one_row() -> None:
     line = table_lines([ROW, replace(ERROR, error="the head is tied")], width=100)[3]
     assert line.split() == ["l1_global", "head", "s0.9", "ERROR", "the", "head", "is", "tied"]
     assert table_lines([replace(ERROR, word="MISSING")], width=80)[2].endswith("x..")  # said once for all cells at the end
-    long = "probe facts: COULD NOT MEASURE: got a p1 of 0.067 on n=30, expected one shown to lie above 0.100. Take other facts."
+    long = "probe facts: COULD NOT MEASURE: got p1 0.067 on n=30, expected one shown to lie above 0.100. Take other facts."
     head, *below = table_lines([replace(ERROR, error=long)], width=80)[2:]
     assert head.split() == ["l1_global", "head", "s0.9", "ERROR"]
     assert " ".join(" ".join(below).split()) == long
