@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from pytest_kick.compress.formats import SIDE_BITS, Grid
 
@@ -42,8 +43,15 @@ class Blocks:
     @property
     def side_bits(self) -> int:
         """Return the bits that scales take; the table is the format's own."""
-        n = self.scale.numel()
-        return n * _CODE_BITS + (-(-n // NESTED) + 1) * FLOAT_BITS if self.double else n * FLOAT_BITS
+        return self._side_bits(self.scale.numel())
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: scales of blocks that have weights left."""
+        flat = functional.pad(kept.reshape(-1), (0, -kept.numel() % self.block))
+        return self._side_bits(int(flat.view(-1, self.block).any(dim=1).sum()))
+
+    def _side_bits(self, n: int) -> int:
+        return n * _CODE_BITS + (-(-n // NESTED) + 1) * FLOAT_BITS if self.double and n else n * FLOAT_BITS
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
@@ -79,6 +87,11 @@ class Affine:
         if not along:
             return self.scale.numel() * 2 * SIDE_BITS
         return self.scale.numel() * 2 * SIDE_BITS + round(self.scale.numel() * along * _SPARE_BITS.get(self.bits, 0))
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: steps and zero points of groups that have weights left, and the packing of these."""
+        groups = grouped_flat(kept, self.group, self.axis).any(dim=self.axis)
+        return int(groups.sum()) * 2 * SIDE_BITS + round(int(kept.sum()) * _SPARE_BITS.get(self.bits, 0))
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
@@ -118,6 +131,10 @@ class Int8Rows:
         """Return the bits that scales and factors take."""
         return self.scale.numel() * FLOAT_BITS + (0 if self.smooth is None else self.smooth.numel() * SIDE_BITS)
 
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: scales of rows, and factors of columns, that have weights left."""
+        return int(kept.any(dim=1).sum()) * FLOAT_BITS + (0 if self.smooth is None else int(kept.any(dim=0).sum()) * SIDE_BITS)
+
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
         return weight.equal(self.rounded(weight))
@@ -150,6 +167,10 @@ class Scaled:
     def side_bits(self) -> int:
         """Return the bits that steps, zero points and factors take."""
         return self.grid.side_bits + self.factor.numel() * SIDE_BITS
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: as those of its grid, and factors of columns that have weights left."""
+        return self.grid.side_bits_of(kept) + int(kept.any(dim=0).sum()) * SIDE_BITS
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
