@@ -70,6 +70,7 @@ class Affine:
         group: weights that share a step and a zero point, in the order of rows along `axis` 1, strided over the matrix along 0; 0 for
             all of a row or column.
         axis: 1 or 0.
+        n: number of weights.
         scale: steps, `(groups, 1)` float32, `(1, groups)` for axis 0.
         zero: zero points, likewise.
     """
@@ -77,21 +78,22 @@ class Affine:
     bits: int
     group: int
     axis: int
+    n: int
     scale: torch.Tensor
     zero: torch.Tensor
 
     @property
     def side_bits(self) -> int:
         """Return the bits that steps and zero points take, and what HQQ's packing leaves unused."""
-        along = self.group
-        if not along:
-            return self.scale.numel() * 2 * SIDE_BITS
-        return self.scale.numel() * 2 * SIDE_BITS + round(self.scale.numel() * along * _SPARE_BITS.get(self.bits, 0))
+        return self._side_bits(self.scale.numel(), self.n)
 
     def side_bits_of(self, kept: torch.Tensor) -> int:
         """Return those bits of a smaller matrix: steps and zero points of groups that have weights left, and the packing of these."""
         groups = grouped_flat(kept, self.group, self.axis).any(dim=self.axis)
-        return int(groups.sum()) * 2 * SIDE_BITS + round(int(kept.sum()) * _SPARE_BITS.get(self.bits, 0))
+        return self._side_bits(int(groups.sum()), int(kept.sum()))
+
+    def _side_bits(self, groups: int, n: int) -> int:
+        return groups * 2 * SIDE_BITS + round(n * _SPARE_BITS.get(self.bits, 0))
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""

@@ -361,7 +361,7 @@ def test_scales_of_a_part() -> None:
     blocks = Blocks(name="nf4", block=5, double=True, table=torch.ones(16), scale=torch.ones(7))
     assert blocks.side_bits_of(kept) == 4 * 8 + 2 * 32  # weights 0-3, 8-11 and 16-19 lie in the first four blocks of 5
     assert replace(blocks, double=False).side_bits_of(kept) == 4 * 32
-    affine = Affine(bits=3, group=4, axis=0, scale=torch.ones(1, 8), zero=torch.ones(1, 8))
+    affine = Affine(bits=3, group=4, axis=0, n=32, scale=torch.ones(1, 8), zero=torch.ones(1, 8))
     assert affine.side_bits_of(kept) == 4 * 32 + round(12 * 0.2)  # a group is every eighth weight: a column
     assert Declared(bits=3, side_bits=64, counted=True).side_bits_of(kept) == 64 * 12 // 32
     none = torch.zeros(4, 8, dtype=torch.bool)
