@@ -99,7 +99,8 @@ def open_checkpoint(path: Path, model: LoadedModel, where: str, trust: Trust) ->
     except KickError:
         raise
     except Exception as error:  # of the parsers of a dozen formats, on whatever bytes
-        msg = f"{where}: weights: got {checks.first_line(error)}, expected a readable checkpoint. Check {path.name}."
+        said = f"got {checks.first_line(error)}, expected a readable checkpoint. Check {path.name}."
+        msg = f"{where}: weights: {(path.is_file() and gguf_header.damage(path)) or said}"
         raise ModelError(msg) from error
     return found
 
