@@ -96,7 +96,8 @@ def _cases(info: MethodInfo, model: ModelSpec, home: Suite, calibration: Compres
             step = replace(step, params=params, outside=tuple(pair for pair in calibration.outside if pair[0] in names))
         spec = CompressionSpec(steps=(step,))
         budgets, _ = budgets_for(rules, model, spec, like.probes)
-        found.append(replace(like, compression=spec, budgets=budgets, unlisted=True))
+        dtype = "float32" if like.dtype and spec.float32_only else like.dtype
+        found.append(replace(like, compression=spec, budgets=budgets, dtype=dtype, unlisted=True))
     return found
 
 

@@ -10,6 +10,7 @@ from pytest_kick.budget import parse_budget, shadowed
 from pytest_kick.errors import UsageError
 from pytest_kick.infos import LEVELS
 from pytest_kick.registry import METHODS, did_you_mean
+from pytest_kick.series import unnumbered
 from pytest_kick.suite import Suite, read_suites
 from pytest_kick.together import check_together
 
@@ -58,14 +59,16 @@ def how_to_run(suite: Suite) -> str:
     return "--kick-data DIR" if suite.data else "--kick-hub" if suite.hub else named or "default"
 
 
-def shadowed_budgets(suites: Iterable[Suite]) -> list[str]:
-    """Say which budgets judge no cell because more specific ones hold wherever they match; one line each."""
-    lines = []
+def without_effect(suites: Iterable[Suite]) -> list[str]:
+    """Say which budgets judge no cell because more specific ones hold, and which checkpoints have no number; one line each."""
+    lines: list[str] = []
     for suite in suites:
-        tables = tomllib.loads(suite.path.read_text(encoding="utf-8")).get("budgets", [])
-        for i, budget in shadowed([parse_budget(suite.name, table) for table in tables], suite.cases):
-            where = f"{suite.path.parent.name}/{suite.path.name}: budgets[{i}]: {budget.kind}:{budget.metric} {budget.limit:g}"
-            lines.append(f"{where} judges no cell: more specific budgets hold wherever it matches")
+        where, data = f"{suite.path.parent.name}/{suite.path.name}", tomllib.loads(suite.path.read_text(encoding="utf-8-sig"))
+        for i, budget in shadowed([parse_budget(suite.name, table) for table in data.get("budgets", [])], suite.cases):
+            said = f"{where}: budgets[{i}]: {budget.kind}:{budget.metric} {budget.limit:g}"
+            lines.append(f"{said} judges no cell: more specific budgets hold wherever it matches")
+        for i, entry in enumerate(data.get("compressions", [])):
+            lines += unnumbered(f"{where}: compressions[{i}]", entry, suite.path.parent)
     return lines
 
 
@@ -151,7 +154,7 @@ __all__ = [
     "method_names",
     "read_suites",
     "select",
-    "shadowed_budgets",
     "takes",
     "touched_directories",
+    "without_effect",
 ]

@@ -89,21 +89,42 @@ def _stem(path: str) -> str:
 
 
 def _steps(where: str, given: object, name: str, directory: Path) -> list[tuple[str, str]]:
-    """Return (name-number, path) of each step that is there, by number; (name-none, pattern) where none is."""
+    """Return (name-number, path) of each step that is there, by number; (name-none, pattern) where none is.
+
+    What has no whole number in place of the `*` is no step, such as `checkpoint-best`; see `unnumbered`.
+    """
     if not isinstance(given, str) or given.count("*") != 1:
         msg = f"{where}: steps: got {given!r}, expected a path with one '*' where the number stands. Write such as 'run/checkpoint-*'."
         raise SuiteError(msg)
     before, _, after = given.partition("*")
     name = name or _stem(str(Path(before + "0" + after).parent)) or "steps"
     found: dict[int, str] = {}
-    pattern = f"{glob.escape(before)}*{glob.escape(after)}"
-    for path in sorted(glob.glob(pattern, root_dir=directory)):  # noqa: PTH207 - as written, for the number to be cut out
-        number = path[len(before) : len(path) - len(after)]
-        if not (number.isascii() and number.isdecimal()):
-            msg = f"{where}: steps: got {path!r}, expected a whole number in place of '*'. Narrow the pattern, or move it away."
-            raise SuiteError(msg)
+    for path, number in _matches(given, directory):
+        if not _is_number(number):
+            continue
         if int(number) in found:
             msg = f"{where}: steps: got {found[int(number)]!r} and {path!r}, expected each number once. Move one away."
             raise SuiteError(msg)
         found[int(number)] = path
     return [(f"{name}-{number}", path) for number, path in sorted(found.items())] or [(f"{name}-none", given)]
+
+
+def _matches(pattern: str, directory: Path) -> list[tuple[str, str]]:
+    """Return (path, what stands in place of the `*`) of all that matches, by name."""
+    before, _, after = pattern.partition("*")
+    escaped = f"{glob.escape(before)}*{glob.escape(after)}"
+    paths = sorted(glob.glob(escaped, root_dir=directory))  # noqa: PTH207 - as written, for the number to be cut out
+    return [(path, path[len(before) : len(path) - len(after)]) for path in paths]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def unnumbered(where: str, entry: Mapping[str, Any], directory: Path) -> Iterator[str]:
+    """Say what the `steps` of an entry leave out because it has no number, in a line for each; of a suite that was read."""
+    for table in entry.get("chain", [entry]):
+        if any(info.brings and info.name == table.get("method") for info in METHODS) and "steps" in table:
+            left = [path for path, number in _matches(table["steps"], directory) if not _is_number(number)]
+            if left:
+                yield f"{where}: steps: {', '.join(left)} left out: no whole number in place of '*'"

@@ -142,13 +142,15 @@ class _Reader:
         )
 
     def check_ids(self, cases: Iterable[Case]) -> None:
-        """Refuse a cell that stands twice, and an id too long for a file name."""
+        """Refuse a cell that stands twice, an id too long for a file name, and one that says another dtype than the cell runs in."""
         seen: set[str] = set()
         for case in cases:
             if case.id in seen:
                 raise self.fail(case.id, "each cell once", "Remove the entry that repeats it.", field="compressions")
             if len(case.cell) > MAX_CELL:
                 raise self.fail(case.cell, f"ids of at most {MAX_CELL} characters", "Shorten the chain.", field="compressions")
+            if case.compression.float32_only and case.dtype not in {"", "float32"}:
+                raise self.fail(case.dtype, f"float32 for {case.cell}", "It runs in nothing else: write that in its entry.", field="dtype")
             seen.add(case.id)
 
     def cases(self, name: str) -> tuple[Case, ...]:
@@ -246,9 +248,8 @@ class _Reader:
         name: str = self.typed(self.data, "facts", str, "")
         path = (self.path.parent / name).resolve()
         if name and not path.is_file():
-            raise self.fail(
-                name, "a facts file beside the suite", "Correct the path, or remove the key for the shipped facts.", field="facts"
-            )
+            fix = "Correct the path, or remove the key for the shipped facts."
+            raise self.fail(name, "a facts file beside the suite", fix, field="facts")
         if name and not is_name(path.stem):
             raise self.fail(name, f"a file name of {NAME_RULE}", "Rename the file: it names the baselines' directory.", field="facts")
         return str(path) if name else ""

@@ -24,7 +24,7 @@ from pytest_kick.recording import record_lines
 from pytest_kick.registry import METHODS
 from pytest_kick.report import beside_lines, cell_entry, rows_from, run_document, summary_line, table_lines, worth_a_row, write_json
 from pytest_kick.report.numbers import count
-from pytest_kick.selection import select, shadowed_budgets, takes
+from pytest_kick.selection import select, takes, without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +68,8 @@ class Terminal:
         names = ", ".join(suite.name for suite in session.suites if takes(settings, suite))
         where = f"{settings.dtype} on {settings.device}, {settings.threads} thread(s) x {settings.n_workers}"
         line = f"kick: {__version__}, suites {names}; {where}"
-        shadowed = [] if settings.plan else shadowed_budgets(session.suites)
-        return [line, *(f"kick: {note}" for note in [session.left_out, *shadowed] if note)]
+        idle = [] if settings.plan else without_effect(session.suites)
+        return [line, *(f"kick: {note}" for note in [session.left_out, *idle] if note)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the outcome that a report carries."""
@@ -209,7 +209,7 @@ class Terminal:
 
             terminalreporter.section("kick plan")
             for line in [
-                *(f"note: {note}" for note in shadowed_budgets(self.session.suites)),
+                *(f"note: {note}" for note in without_effect(self.session.suites)),
                 *plan_lines(self.session, self.session.collected),
             ]:
                 terminalreporter.write_line(line)

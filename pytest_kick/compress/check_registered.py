@@ -48,6 +48,10 @@ class Declared:
     counted: bool
     group: int | None = None
 
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix, in proportion: what they are made of is not known."""
+        return round(self.side_bits * int(kept.sum()) / kept.numel())
+
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether no group of a matrix `(out, in)` has more values than there are codes."""
         values = weight.numpy()

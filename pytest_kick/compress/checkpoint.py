@@ -42,6 +42,10 @@ class Stored:
     side_bits: int
     sums: Sums
 
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix, in proportion: what they are made of is not known."""
+        return round(self.side_bits * int(kept.sum()) / kept.numel())
+
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` has these values still, bit for bit."""
         return bool((block_sums(weight) == self.sums).all())

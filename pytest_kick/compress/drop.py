@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from pytest_kick.calibration.inputs import first_tensor
 from pytest_kick.compress.prune import random_keys
@@ -20,7 +21,6 @@ from pytest_kick.errors import CompressionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from numpy.typing import NDArray
     from torch import nn
 
@@ -79,7 +79,7 @@ def drop_layers(targets: Targets, step: CompressionStep) -> None:
         for block in (*gone, *(left[i] for i in _chosen(step, left, weights, max(k - len(gone), 0)))):
             for matrix in block.matrices:
                 weights[matrix.name].zero_()
-                targets.dropped[matrix.name] = matrix.n
+                targets.dropped[matrix.name] = torch.ones(matrix.shape, dtype=torch.bool)
             targets.skipped.add(block.name)
 
 
@@ -119,7 +119,9 @@ def _drop_units(targets: Targets, step: CompressionStep, groups: tuple[Group, ..
     for group, drop in zip(groups, drops, strict=True):
         for matrix, units in _units(group, weights):
             units[drop] = 0.0
-            targets.dropped[matrix.name] = int(drop.sum()) * (matrix.n // group.n)
+            axis = 0 if matrix in group.rows else 1
+            lines = torch.from_numpy(drop).repeat_interleave(matrix.shape[axis] // group.n).unsqueeze(1 - axis)
+            targets.dropped[matrix.name] = targets.dropped.get(matrix.name, torch.zeros(())).bool() | lines.expand(matrix.shape)
 
 
 def _units(group: Group, weights: dict[str, torch.Tensor]) -> list[tuple[Matrix, NDArray[np.float32]]]:

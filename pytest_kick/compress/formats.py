@@ -47,8 +47,15 @@ class Grid:
     @property
     def side_bits(self) -> int:
         """Return the bits that steps and zero points take, and the group of each input where they are out of order."""
-        index = 0 if self.order is None else self.order.numel() * INDEX_BITS
-        return self.scale.numel() * SIDE_BITS * (1 if self.symmetric else 2) + index
+        return self._side_bits(self.scale.numel(), 0 if self.order is None else self.order.numel())
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: steps of groups that have weights left, and their inputs."""
+        steps = sum(int(part.any(dim=2).sum()) for part, _, _ in self.per_group(kept))
+        return self._side_bits(steps, 0 if self.order is None else int(kept.any(dim=0).sum()))
+
+    def _side_bits(self, steps: int, ordered: int) -> int:
+        return steps * SIDE_BITS * (1 if self.symmetric else 2) + ordered * INDEX_BITS
 
     def per_group(self, weight: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
         """Return (weights, their steps, their zero points) of a matrix `(out, in)`, as `rounding.grouped` cuts it.
@@ -106,6 +113,10 @@ class Float:
         """Return the bits that scales take."""
         return 0 if self.scale is None else self.scale.numel() * SIDE_BITS
 
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: scales of rows that have weights left."""
+        return 0 if self.scale is None else int(kept.any(dim=1).sum()) * SIDE_BITS
+
     def round_(self, weight: torch.Tensor) -> None:
         """Round each weight of a matrix `(out, in)` to the format and back, in place; what it cannot hold becomes infinite."""
         weight.copy_(self._rounded(weight))
@@ -136,6 +147,13 @@ class Format(Protocol):
     @property
     def side_bits(self) -> int:
         """Return the bits that a matrix takes besides."""
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those that are left where heads, neurons or blocks are gone.
+
+        Args:
+            kept: `(out, in)` bool, the weights that are left; none may be.
+        """
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""

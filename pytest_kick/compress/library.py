@@ -72,7 +72,7 @@ def hqq(targets: Targets, step: CompressionStep) -> None:
         )
         item.weight.copy_(quantizer.dequantize(codes, {**meta, "compute_dtype": torch.float32}))
         scale, zero = meta["scale"].float().clone(), meta["zero"].float().clone()
-        targets.formats[item.matrix.name] = Affine(bits=bits, group=group, axis=axis, scale=scale, zero=zero)
+        targets.formats[item.matrix.name] = Affine(bits=bits, group=group, axis=axis, n=item.matrix.n, scale=scale, zero=zero)
 
 
 @functools.cache

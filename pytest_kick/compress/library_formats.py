@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from pytest_kick.compress.formats import SIDE_BITS, Grid
 
@@ -42,8 +43,15 @@ class Blocks:
     @property
     def side_bits(self) -> int:
         """Return the bits that scales take; the table is the format's own."""
-        n = self.scale.numel()
-        return n * _CODE_BITS + (-(-n // NESTED) + 1) * FLOAT_BITS if self.double else n * FLOAT_BITS
+        return self._side_bits(self.scale.numel())
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: scales of blocks that have weights left."""
+        flat = functional.pad(kept.reshape(-1), (0, -kept.numel() % self.block))
+        return self._side_bits(int(flat.view(-1, self.block).any(dim=1).sum()))
+
+    def _side_bits(self, n: int) -> int:
+        return n * _CODE_BITS + (-(-n // NESTED) + 1) * FLOAT_BITS if self.double and n else n * FLOAT_BITS
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
@@ -62,6 +70,7 @@ class Affine:
         group: weights that share a step and a zero point, in the order of rows along `axis` 1, strided over the matrix along 0; 0 for
             all of a row or column.
         axis: 1 or 0.
+        n: number of weights.
         scale: steps, `(groups, 1)` float32, `(1, groups)` for axis 0.
         zero: zero points, likewise.
     """
@@ -69,16 +78,22 @@ class Affine:
     bits: int
     group: int
     axis: int
+    n: int
     scale: torch.Tensor
     zero: torch.Tensor
 
     @property
     def side_bits(self) -> int:
         """Return the bits that steps and zero points take, and what HQQ's packing leaves unused."""
-        along = self.group
-        if not along:
-            return self.scale.numel() * 2 * SIDE_BITS
-        return self.scale.numel() * 2 * SIDE_BITS + round(self.scale.numel() * along * _SPARE_BITS.get(self.bits, 0))
+        return self._side_bits(self.scale.numel(), self.n)
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: steps and zero points of groups that have weights left, and the packing of these."""
+        groups = grouped_flat(kept, self.group, self.axis).any(dim=self.axis)
+        return self._side_bits(int(groups.sum()), int(kept.sum()))
+
+    def _side_bits(self, groups: int, n: int) -> int:
+        return groups * 2 * SIDE_BITS + round(n * _SPARE_BITS.get(self.bits, 0))
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
@@ -118,6 +133,10 @@ class Int8Rows:
         """Return the bits that scales and factors take."""
         return self.scale.numel() * FLOAT_BITS + (0 if self.smooth is None else self.smooth.numel() * SIDE_BITS)
 
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: scales of rows, and factors of columns, that have weights left."""
+        return int(kept.any(dim=1).sum()) * FLOAT_BITS + (0 if self.smooth is None else int(kept.any(dim=0).sum()) * SIDE_BITS)
+
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""
         return weight.equal(self.rounded(weight))
@@ -150,6 +169,10 @@ class Scaled:
     def side_bits(self) -> int:
         """Return the bits that steps, zero points and factors take."""
         return self.grid.side_bits + self.factor.numel() * SIDE_BITS
+
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: as those of its grid, and factors of columns that have weights left."""
+        return self.grid.side_bits_of(kept) + int(kept.any(dim=0).sum()) * SIDE_BITS
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is in this format, bit for bit."""

@@ -12,6 +12,7 @@ from torch import nn
 from pytest_kick.compress import int8
 from pytest_kick.compress.check import STRUCTURED, Checked, Count, check_chain, check_level, check_step
 from pytest_kick.compress.drop import skip_
+from pytest_kick.compress.effective_bits import Mask, effective_bits, width
 from pytest_kick.compress.kernels import swap_kernels_
 from pytest_kick.compress.outside import Outside
 from pytest_kick.compress.supplies import Supply, supplies
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from pytest_kick.compress.inputs import Calibrator
     from pytest_kick.models.loaded import LoadedModel
     from pytest_kick.spec import CompressionSpec
-
-DENSE_BITS = 32
-_CODE_BITS = 8
-_SCALE_BITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +63,7 @@ class _Cell:
         kernels: likewise.
         dropped: likewise.
         skipped: likewise.
-        mask_bits: name of a matrix -> bits that say where its zeros are.
+        masks: as in `effective_bits`.
         inputs: number of a step, from 1 -> what it gets besides, see `supplies`.
     """
 
@@ -78,9 +75,9 @@ class _Cell:
     packed: dict[str, nn.Module] = field(default_factory=dict)
     hooks: dict[str, PreHook] = field(default_factory=dict)
     kernels: dict[str, nn.Module] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, torch.Tensor] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
-    mask_bits: dict[str, int] = field(default_factory=dict)
+    masks: dict[str, Mask] = field(default_factory=dict)
     inputs: dict[int, Supply] = field(default_factory=dict)
 
 
@@ -252,10 +249,9 @@ def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[
     info = METHODS.get(step.method, step.id)
     pruning = info.level == "sparsity" and not info.check
     base = {"model": targets.n_body, "attention": targets.n_attention}.get(str(dict(step.params).get("sparsity_of")), targets.n)
-    for item in targets.items if pruning else ():
-        lines = item.matrix.shape[0 if step.method in STRUCTURED and step.param("dim") == "rows" else 1]
-        cell.mask_bits[item.matrix.name] = lines if step.method in STRUCTURED else item.matrix.n
-    widths = [_width(cell, item.matrix.name) for item in targets.items]
+    mask: Mask = "weights" if step.method not in STRUCTURED else "rows" if step.param("dim") == "rows" else "columns"
+    cell.masks.update({item.matrix.name: mask for item in targets.items} if pruning else {})
+    widths = [width(targets, item.matrix.name) for item in targets.items]
     if step.method == "dynamic_int8" and not int8.kernel_is_exact():
         notes = (*notes, "int8 products computed in float32: this processor's own saturate")
     return StepReport(
@@ -268,30 +264,6 @@ def _report(cell: _Cell, step: CompressionStep, targets: Targets, counts: tuple[
         n_changed=sum(c.changed for c in counts),
         asked=step.level,
         achieved=checked.achieved if checked.achieved is not None else zeros / base if pruning else float(max(widths)),
-        bits_per_weight=_bits(cell, targets, counts) / targets.n,
+        bits_per_weight=effective_bits(targets, counts, cell.masks) / targets.n,
         notes=notes,
     )
-
-
-def _width(cell: _Cell, name: str) -> int:
-    """Return the bits of a stored value of a matrix; int8 packs what other formats held before it."""
-    return _CODE_BITS if name in cell.grids else cell.formats[name].bits if name in cell.formats else DENSE_BITS
-
-
-def _bits(cell: _Cell, targets: Targets, counts: tuple[Count, ...]) -> float:
-    """Return the bits that the scope takes: values kept, where they are, and scales; dense weights as float32.
-
-    What is not packed is stored whole where that is smaller than a mask and the values kept.
-    """
-    total = 0
-    for item, count in zip(targets.items, counts, strict=True):
-        name = item.matrix.name
-        width, grid, form = _width(cell, name), cell.grids.get(name), cell.formats.get(name)
-        gone = min(cell.dropped.get(name, 0), count.zeros)
-        stored = (count.n - gone) * width
-        if name in cell.mask_bits:
-            sparse = (count.n - count.zeros) * width + cell.mask_bits[name]
-            stored = sparse if grid is not None else min(sparse, stored)
-        side = grid.numel() * _SCALE_BITS if grid is not None else form.side_bits if form is not None else 0
-        total += stored + side
-    return total

@@ -51,6 +51,10 @@ class LowRank:
         """Return the bits of both factors."""
         return self.rank * sum(self.shape) * FACTOR_BITS
 
+    def side_bits_of(self, kept: torch.Tensor) -> int:
+        """Return those bits of a smaller matrix: of the factors' rows and columns that have weights left."""
+        return self.rank * int(kept.any(dim=0).sum() + kept.any(dim=1).sum()) * FACTOR_BITS
+
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` is still this product, bit for bit."""
         return np.array_equal(block_sums(weight), self.sums)

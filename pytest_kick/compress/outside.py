@@ -61,6 +61,7 @@ class Outside:
         held = {m.parameter for m in matrices}  # a checkpoint may have changed biases too, which no matrix holds
         self._rest = {name: p.detach().clone() for name, p in parameters.items() if name in touched - held}
         self._before = {m.name: m.read(parameters[m.parameter].detach()).clone() for m in self._matrices}
+        self._buffers = [(name, buffer, buffer.clone()) for name, buffer in model.module.named_buffers()]
 
     def check(self, model: LoadedModel, step: CompressionStep) -> None:
         """Compare.
@@ -68,7 +69,7 @@ class Outside:
         Raises:
             CompressionError: something outside the scope changed; names it.
         """
-        parameters = dict(model.module.named_parameters())
+        parameters, buffers = dict(model.module.named_parameters()), dict(model.module.named_buffers())
         changed = [
             name
             for name, p in self._untouched.items()
@@ -78,9 +79,11 @@ class Outside:
         ]
         changed += [m.name for m in self._matrices if not self._before[m.name].equal(m.read(parameters[m.parameter].detach()))]
         changed += [name for name, value in self._rest.items() if not value.equal(parameters[name].detach())]
+        # A buffer of another identity is the model's own doing: rotary embeddings put a new one in for another length of text.
+        changed += [name for name, buffer, value in self._buffers if buffers.get(name) is buffer and not buffer.equal(value)]
         if changed:
             msg = (
-                f"{step.id}: {', '.join(changed[:3])}: got a change outside the scope {step.scope!r} ({len(changed)} parameters),"
+                f"{step.id}: {', '.join(changed[:3])}: got a change outside the scope {step.scope!r} ({len(changed)} tensors),"
                 " expected none. Correct the method, and load the model again."
             )
             raise CompressionError(msg)

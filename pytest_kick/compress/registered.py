@@ -15,6 +15,7 @@ from pytest_kick.compress.solvers import Solution
 from pytest_kick.compress.weight_only import refuse_int8
 from pytest_kick.errors import CompressionError, KickError
 from pytest_kick.models.isolation import isolated
+from pytest_kick.models.snapshot import Snapshot
 from pytest_kick.registry import METHODS
 from pytest_kick.signatures import origin, place_in
 
@@ -69,13 +70,11 @@ def run(targets: Targets, step: CompressionStep, inputs: Inputs | None = None) -
     info = METHODS.get(step.method, step.id)
     if info.level != "sparsity" or info.compensates:
         refuse_int8(targets, step)
-    wiring = _wiring(targets)
     with isolated():
         compress = _made(targets, step)
         if inputs is None:
             for item in targets.items:
                 item.weight.copy_(_solved(compress, targets, step, item))
-            _refuse_rewired(targets, step, wiring)
             return
 
         def solve(item: Target, seen: Seen) -> Solution:
@@ -83,21 +82,6 @@ def run(targets: Targets, step: CompressionStep, inputs: Inputs | None = None) -
             return Solution(values=values, damping=None, raised=False, dead=torch.zeros(values.shape[1], dtype=torch.bool))
 
         inputs.solve(targets, solve, gram=True)
-        _refuse_rewired(targets, step, wiring)
-
-
-def _wiring(targets: Targets) -> dict[str, object]:
-    """Return of each layer what its forward pass is made of, besides weights: a function put in its place, and hooks."""
-    return {
-        item.matrix.module: (item.layer.__dict__.get("forward"), *item.layer._forward_pre_hooks, 0, *item.layer._forward_hooks)  # noqa: SLF001 - torch has no public name
-        for item in targets.items
-    }
-
-
-def _refuse_rewired(targets: Targets, step: CompressionStep, before: dict[str, object]) -> None:
-    now = _wiring(targets)
-    wrong = [name for name, found in before.items() if now[name] != found]
-    refuse(step, wrong, "got another forward pass or another hook", "layers as they were", "Return the new weights, and leave layers alone")
 
 
 def _made(targets: Targets, step: CompressionStep) -> Compress:
@@ -113,13 +97,29 @@ def _made(targets: Targets, step: CompressionStep) -> Compress:
 
     if not inspect.isclass(info.code):
         return lambda item, inputs: code(item.weight.clone(), level, **own, **seen(inputs))
-    made = _guarded(step, "class", lambda: code(level, **own))
+    made = _guarded(targets, step, "class", lambda: code(level, **own))
     if hasattr(made, "start"):
-        _guarded(step, "start", lambda: made.start(targets))
+        _guarded(targets, step, "start", lambda: made.start(targets))
     return lambda item, inputs: made(replace(item, weight=item.weight.clone()), **seen(inputs))
 
 
-def _guarded(step: CompressionStep, what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - a stranger's code
+def _guarded(targets: Targets, step: CompressionStep, what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - a stranger's code
+    """Call registered code, and see that a class, which gets at modules, leaves them alone.
+
+    Looked at call by call, since the passes of calibration in between may put something into modules, such as hooks.
+
+    Raises:
+        CompressionError: it raised, in one line that names the line of its file; or a class, parameter, buffer, submodule, hook or any
+            other attribute of a module was added, replaced or removed.
+    """
+    before = Snapshot(targets.module) if targets.module and inspect.isclass(METHODS.get(step.method, step.id).code) else None
+    found = _called(step, what, call)
+    changed = [] if before is None else before.changed()
+    refuse(step, changed, "got a module changed there", "modules as they were", "Return the new weights, and leave layers alone")
+    return found
+
+
+def _called(step: CompressionStep, what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - as above
     """Call registered code; whatever it raises is one line that names the line of its file."""
     try:
         return call()
@@ -136,7 +136,7 @@ def _guarded(step: CompressionStep, what: str, call: Callable[[], Any]) -> Any: 
 def _solved(compress: Compress, targets: Targets, step: CompressionStep, item: Target, inputs: LayerInputs | None = None) -> torch.Tensor:
     """Return the new weights of a matrix, and enter the format that goes with them."""
     name = item.matrix.name
-    found = _guarded(step, name, lambda: compress(item, inputs))
+    found = _guarded(targets, step, name, lambda: compress(item, inputs))
     values, bits = found if isinstance(found, tuple) and len(found) == 2 else (found, None)  # noqa: PLR2004 - a pair
     if not isinstance(values, torch.Tensor) or _said(values) != _said(item.weight):
         refuse(step, [name], f"got {_said(values)} returned", _said(item.weight), "Return the new weights")

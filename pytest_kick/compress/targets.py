@@ -56,8 +56,8 @@ class Targets:
         kernels: name of a module -> a library's layer of packed weights that takes its place after the cast, and its hook's: what it
             computes is what the weights and the hook simulate.
         module: the model, for methods that ask which matrices belong together; they may look, and change nothing there.
-        dropped: name of a matrix -> number of its weights that a smaller model would not have: those of heads, neurons and blocks that
-            are gone.
+        dropped: name of a matrix -> which of its weights a smaller model would not have, `(out, in)` bool: those of heads, neurons and
+            blocks that are gone.
         skipped: names of blocks whose call gives back the hidden states that it is given, from the end of the step on.
     """
 
@@ -70,7 +70,7 @@ class Targets:
     hooks: dict[str, PreHook] = field(default_factory=dict)
     kernels: dict[str, nn.Module] = field(default_factory=dict)
     module: nn.Module | None = None
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, torch.Tensor] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
 
     @property

@@ -90,6 +90,9 @@ def open_checkpoint(path: Path, model: LoadedModel, where: str, trust: Trust) ->
         ModelError: it is not there, is no checkpoint of this model, is damaged or not trusted, or is quantized in a way that is not
             read or cannot be carried on.
     """
+    if "*" in str(path) and not path.exists():
+        msg = f"{where}: steps: got nothing at {str(path)!r}, expected a whole number in place of '*'. Check the pattern in the suite."
+        raise ModelError(msg)
     if not (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
         msg = f"{where}: path: got {str(path)!r}, expected a model directory or a .gguf file. Check the path in the suite."
         raise ModelError(msg)
@@ -99,7 +102,8 @@ def open_checkpoint(path: Path, model: LoadedModel, where: str, trust: Trust) ->
     except KickError:
         raise
     except Exception as error:  # of the parsers of a dozen formats, on whatever bytes
-        msg = f"{where}: weights: got {checks.first_line(error)}, expected a readable checkpoint. Check {path.name}."
+        said = f"got {checks.first_line(error)}, expected a readable checkpoint. Check {path.name}."
+        msg = f"{where}: weights: {(path.is_file() and gguf_header.damage(path)) or said}"
         raise ModelError(msg) from error
     return found
 

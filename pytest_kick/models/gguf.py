@@ -35,6 +35,7 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
     from safetensors import SafetensorError  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer  # noqa: PLC0415
 
+    from pytest_kick.models.gguf_header import damage  # noqa: PLC0415
     from pytest_kick.models.quiet import quiet  # noqa: PLC0415
 
     options = {"gguf_file": gguf.name, "local_files_only": True}
@@ -47,10 +48,8 @@ def convert(gguf: Path, directory: Path, *, family: str, where: str, progress: C
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
         except Exception as error:
             said = " ".join(str(error).split())
-            msg = (
-                f"{where}: gguf: got {type(error).__name__} ({said}), expected a GGUF file that transformers reads."
-                " Convert it elsewhere, and use path:DIR."
-            )
+            unread = f"got {type(error).__name__} ({said}), expected a GGUF file that transformers reads. Convert it, and use path:DIR."
+            msg = f"{where}: gguf: {damage(gguf) or unread}"
             raise FetchError(msg) from error
         # transformers refuses to save a model that still carries the marks of quantization.
         model.hf_quantizer = None

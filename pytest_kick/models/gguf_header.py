@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _BYTE = 8
+_MAGIC = b"GGUF"
+_START = 24  # bytes of a file before its first key: magic, version, number of tensors, number of keys
 _TOKENS = "tokenizer.ggml.tokens"
 
 
@@ -54,3 +56,22 @@ def read_header(path: Path) -> Header:
     tokens = reader.fields[_TOKENS].contents() if _TOKENS in reader.fields else ()
     sizes = {tensor.name: (int(tensor.n_elements), int(tensor.n_bytes) * _BYTE) for tensor in reader.tensors}
     return Header(architecture=str(names), tokens=tuple(map(str, tokens)), sizes=sizes)
+
+
+def damage(path: Path) -> str:
+    """Say what is wrong with a GGUF file that was not read: a line from its `got` on, or "" where the bytes are all there.
+
+    The reader looks everywhere up to the last tensor, and fails in many ways where the file ends before.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if not _MAGIC.startswith(start[: len(_MAGIC)]):
+        return f"got another kind of file at {path}, expected one that begins with GGUF. Check the path."
+    if len(start) == _START and int.from_bytes(start[len(_MAGIC) :][:4], "little") not in gguf.READER_SUPPORTED_VERSIONS:
+        return ""  # whole or not, it is one that is not read
+    try:
+        gguf.GGUFReader(path)
+    except Exception:  # noqa: BLE001 - NumPy's, on whatever is missing
+        size = f"{path.stat().st_size:,} bytes"
+        return f"got a truncated or empty GGUF file of {size} at {path}, expected a whole one. Copy or download it again."
+    return ""

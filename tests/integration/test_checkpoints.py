@@ -112,6 +112,19 @@ def test_what_is_not_there(workspace: Workspace, capsys: pytest.CaptureFixture[s
     document = workspace.document("--kick-update")
     errors = {cell["id"].rpartition("--")[2]: cell["error"] for cell in document["cells"] if cell["outcome"] == "error"}
     assert sorted(errors) == ["nothing", "run-none"]
-    for error in errors.values():
-        assert "\n" not in error
-        assert "expected a model directory or a .gguf file. Check the path in the suite." in error
+    assert "expected a model directory or a .gguf file. Check the path in the suite." in errors["nothing"]
+    assert "steps: got nothing at '" in errors["run-none"]
+    assert "run/checkpoint-*', expected a whole number in place of '*'. Check the pattern in the suite." in errors["run-none"]
+    assert not any("\n" in error for error in errors.values())
+
+
+def test_what_has_no_number_is_told(workspace: Workspace) -> None:
+    """A directory beside the steps stops no run: it is left out, and the header and the plan name it and the key."""
+    for name in ("5", "final"):
+        shutil.copytree(DENSE, workspace.path / "run" / f"step-{name}")
+    suite(workspace, ENTRY + 'steps = "../run/step-*"\n')
+    says = "suites/mini.toml: compressions[[]0]: steps: ../run/step-final left out: no whole number in place of '[*]'"
+    result = workspace.run("--kick-update")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"kick: {says}"])
+    workspace.run("--kick-plan").stdout.fnmatch_lines([f"note: {says}"])

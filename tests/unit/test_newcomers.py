@@ -118,6 +118,15 @@ def test_only_suites_of_the_run_count(suites: list[Suite]) -> None:
     assert [case.id for case in added(suites, method=("mine",))] == ["two--tiny-decoder--mine--overall--b3--float32"]
 
 
+def test_the_dtype_that_it_runs_in(tmp_path: Path) -> None:
+    """A newcomer has the dtype of its suite, in its id too; one that runs in float32 alone has that."""
+    text = TWO.replace("float32", "bfloat16")
+    for float32_only, dtype in ((False, "bfloat16"), (True, "float32")):
+        register(levels=(4,), float32_only=float32_only)
+        (suite,) = with_newcomers(settings_with(method=("mine",)), [read(tmp_path, text, "two")])
+        assert {case.dtype for case in suite.cases if case.unlisted} == {dtype}
+
+
 def test_a_method_that_a_suite_names_gets_no_more(tmp_path: Path, suites: list[Suite]) -> None:
     """Wherever a suite of the run names it, on whichever model; a suite that is left out does not count."""
     register()

@@ -8,7 +8,7 @@ from made_settings import settings_with
 from suite_files import CELL, HEAD, read
 
 from pytest_kick.errors import UsageError
-from pytest_kick.selection import check_filters, left_out, level_names, select, shadowed_budgets, takes, touched_directories
+from pytest_kick.selection import check_filters, left_out, level_names, select, takes, touched_directories, without_effect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,9 +145,9 @@ def test_budgets_that_judge_nothing_are_named(tmp_path: Path) -> None:
     budgets = "[[budgets]]\nretention = 0.5\ndrop = 0.3\n\n[[budgets]]\nsparsity = 0.2\nretention = 0.9\n"
     suite = read(tmp_path, HEAD + CELL + budgets)
     says = "suites/a.toml: budgets[0]: retention:p1 0.5 judges no cell: more specific budgets hold wherever it matches"
-    assert shadowed_budgets([suite]) == [says]
-    assert shadowed_budgets([read(tmp_path, HEAD + CELL.replace("0.2", "[0.1, 0.2]") + budgets)]) == []
-    assert shadowed_budgets([read(tmp_path, HEAD + CELL)]) == []
+    assert without_effect([suite]) == [says]
+    assert without_effect([read(tmp_path, HEAD + CELL.replace("0.2", "[0.1, 0.2]") + budgets)]) == []
+    assert without_effect([read(tmp_path, HEAD + CELL)]) == []
 
 
 def test_only_touched_directories_are_read(tmp_path: Path) -> None:

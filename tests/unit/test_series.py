@@ -10,7 +10,7 @@ from suite_files import HEAD, read, write
 
 from pytest_kick.baseline.fingerprint import build_fingerprint
 from pytest_kick.errors import SuiteError
-from pytest_kick.selection import level_names
+from pytest_kick.selection import level_names, without_effect
 from pytest_kick.suite import read_suite
 from pytest_kick.together import check_together
 
@@ -64,6 +64,23 @@ def test_steps_go_by_number(tmp_path: Path) -> None:
     ]
 
 
+def test_what_has_no_number_is_left_out_and_told(tmp_path: Path) -> None:
+    """It makes no cell, in a chain neither, and a line names it with its entry; without any number the pattern is a cell that fails."""
+    run = tmp_path / "suites" / "run"
+    for name in ("step-5", "step-final", "step-5-ema", "step-", "step-\u0665"):
+        (run / name).mkdir(parents=True)
+    steps = 'method = "checkpoint", steps = "run/step-*"'
+    text = HEAD + ENTRY + 'path = "run/step-final"\n' + f'[[compressions]]\nchain = [{{ {steps} }}, {{ method = "rtn", bits = 4 }}]\n'
+    suite = read(tmp_path, text)
+    assert [case.cell for case in suite.cases[1:]] == ["checkpoint--overall--step-final", "checkpoint--overall--run-5+rtn--overall--b4"]
+    left = "run/step-, run/step-5-ema, run/step-final, run/step-\u0665"
+    assert without_effect([suite]) == [f"suites/a.toml: compressions[1]: steps: {left} left out: no whole number in place of '*'"]
+    (run / "step-5").rmdir()
+    assert list(cells(tmp_path, 'steps = "run/step-*"')) == ["checkpoint--overall--run-none"]
+    (suite,) = [read(tmp_path, HEAD + ENTRY + 'path = "run/step-final"\n')]
+    assert without_effect([suite]) == []
+
+
 def test_a_pattern_without_steps_is_a_cell(tmp_path: Path) -> None:
     """It is listed and planned, and fails when it runs: a run that vanished must not be green."""
     (cell,) = cells(tmp_path, 'steps = "run/checkpoint-*"').items()
@@ -104,12 +121,10 @@ def test_wrong_entries(tmp_path: Path, entry: str, message: str) -> None:
 
 
 def test_wrong_steps(tmp_path: Path) -> None:
-    """A match without a number, and two steps of one number, are one line each that name them."""
+    """Two steps of one number are one line that names them."""
     run = tmp_path / "suites" / "run"
-    for name in ("checkpoint-5", "checkpoint-best"):
+    for name in ("checkpoint-5", "checkpoint-05"):
         (run / name).mkdir(parents=True)
-    assert "steps: got 'run/checkpoint-best', expected a whole number" in fails(tmp_path, ENTRY + 'steps = "run/checkpoint-*"')
-    (run / "checkpoint-best").rename(run / "checkpoint-05")
     message = fails(tmp_path, ENTRY + 'steps = "run/checkpoint-*"')
     assert "steps: got 'run/checkpoint-05' and 'run/checkpoint-5', expected each number once" in message
 

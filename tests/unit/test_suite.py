@@ -53,6 +53,18 @@ def test_dtypes(tmp_path: Path) -> None:
     assert "dtype: got 'fp32', expected one of float32, bfloat16." in fails(tmp_path, HEAD + 'dtype = "fp32"\n')
 
 
+def test_an_id_says_the_dtype_that_runs(tmp_path: Path) -> None:
+    """A method that runs in float32 alone is refused in another dtype, its entry's or the suite's; in float32, or in none, it stands."""
+    entry = '[[compressions]]\nmethod = "quantize_dynamic"\n'
+    chain = '[[compressions]]\nchain = [{ method = "l1_global", sparsity = 0.2 }, { method = "quantize_dynamic" }]\n'
+    wrong = "dtype: got 'bfloat16', expected float32 for {}quantize_dynamic--overall--b8. It runs in nothing else: write that in its"
+    assert wrong.format("") in fails(tmp_path, HEAD + entry + 'dtype = "bfloat16"\n')
+    assert wrong.format("") in fails(tmp_path, HEAD + 'dtype = "bfloat16"\n' + entry)
+    assert wrong.format("l1_global--overall--s0.2+") in fails(tmp_path, HEAD + chain + 'dtype = "bfloat16"\n')
+    for text in (HEAD + entry, HEAD + entry + 'dtype = "float32"\n', HEAD + 'dtype = "bfloat16"\n' + entry + 'dtype = "float32"\n'):
+        assert read(tmp_path, text).cases[1].dtype in {"", "float32"}
+
+
 def test_filters_of_entries(tmp_path: Path) -> None:
     """`models` and `families` restrict an entry, both together; one that leaves no model is refused."""
     head = 'schema = 1\nmodels = ["tiny-encoder", "tiny-decoder"]\n'

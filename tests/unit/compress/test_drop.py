@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,18 @@ import pytest
 import torch
 from made_zoo import DEPTH, ZOO, D, F, build, fresh, logits, twin
 
+import pytest_kick
 from pytest_kick.catalog import catalog
 from pytest_kick.compress import Calibrator, Targets, compress_, drop, finish_, lifecycle
+from pytest_kick.compress.check_registered import Declared
+from pytest_kick.compress.formats import Float, Grid
+from pytest_kick.compress.library_formats import Affine, Blocks, Int8Rows, Scaled
+from pytest_kick.compress.rounding import PER_TENSOR
 from pytest_kick.errors import CompressionError
 from pytest_kick.models.cache import ModelCache
 from pytest_kick.models.loaded import LoadedModel
 from pytest_kick.models.scopes import select
+from pytest_kick.registry import METHODS
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 if TYPE_CHECKING:
@@ -245,22 +252,120 @@ def test_equal_shares_of_the_body() -> None:
 
 
 def test_bits_are_those_of_the_smaller_model() -> None:
-    """Nothing is stored of what is dropped, in whatever format the rest is; a mask that stood there before still costs its bits."""
+    """Nothing is stored of what is dropped: no code, no step of a row that is gone, no mark of a mask that stood there before."""
     model = fresh("LlamaForCausalLM")
     (step,) = compress_(model, spec("drop_neurons", 0.25, scope="ffn")).steps
     assert step.bits_per_weight == 24
     model.fresh_()
     steps = [*spec("drop_neurons", 0.25, scope="ffn").steps, CompressionStep(method="rtn", scope="ffn", level=4, params=(("group", 0),))]
     *_, step = compress_(model, CompressionSpec(steps=tuple(steps))).steps
-    rows = 2 * F + D
+    rows = 2 * F * 3 // 4 + D
     assert step.bits_per_weight == pytest.approx(3 + 16 * rows / (3 * D * F))
     model.fresh_()
     steps = [CompressionStep(method="l1_per_matrix", scope="ffn", level=0.5), *spec("drop_neurons", 0.25, scope="ffn").steps]
     *_, step = compress_(model, CompressionSpec(steps=tuple(steps))).steps
-    assert step.bits_per_weight == pytest.approx((step.n_weights - step.n_zeros) * 32 / step.n_weights + 1)
+    assert step.bits_per_weight == pytest.approx((step.n_weights - step.n_zeros) * 32 / step.n_weights + 0.75)
     model.fresh_()
     (step,) = compress_(model, spec("drop_layers", 2, unit="count")).steps
     assert step.bits_per_weight == pytest.approx(32 / 3)
+
+
+def registered(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, float]:
+    """Round each row to a grid, and say that half a bit goes for steps."""
+    step = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - 1)
+    return (weight / step).round() * step, bits + 0.5
+
+
+ROUNDINGS = {
+    "rtn": ("rtn", 3, {"group": 16}, 3 + 1),
+    "rtn asymmetric": ("rtn", 3, {"group": 16, "symmetric": False}, 3 + 2),
+    "nf4": ("nf4", 4, {"block": 32}, 4 + 1),
+    "hqq": ("hqq", 3, {"group": 16}, 3.2 + 2),
+    "fp8": ("cast", 8, {"format": "fp8_e4m3"}, None),
+    "llm_int8": ("llm_int8", 8, {}, None),
+    "dynamic_int8": ("dynamic_int8", 8, {}, None),
+    "low_rank": ("low_rank", 8, {}, None),
+    "registered": ("half_more", 4, {}, 4.5),
+}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("name", ROUNDINGS)
+def test_blocks_that_are_gone_cost_nothing(name: str, first: bool) -> None:
+    """A model with a third of its blocks takes a third of the bits, scales and all, in every format and in either order."""
+    method, level, params, bits = ROUNDINGS[name]
+    for extra, of in (("bitsandbytes", "nf4"), ("hqq", "hqq")):
+        if method == of:
+            pytest.importorskip(extra)
+    restore = METHODS.snapshot()
+    pytest_kick.method("half_more")(registered)
+    try:
+        model = fresh("LlamaForCausalLM")
+        rounding = spec(method, level, unit="rank" if method == "low_rank" else "", **params).steps[0]
+        whole = compress_(model, CompressionSpec(steps=(rounding,))).steps[0].bits_per_weight
+        drop_ = spec("drop_layers", 2, unit="count").steps[0]
+        model.fresh_()
+        *_, last = compress_(model, CompressionSpec(steps=(rounding, drop_) if first else (drop_, rounding))).steps
+    finally:
+        restore()
+        model.fresh_()
+    assert bits is None or whole == pytest.approx(bits, abs=1e-3)
+    assert last.bits_per_weight == pytest.approx(whole / 3, abs=1e-3)
+
+
+GROUP = 16
+
+
+@pytest.mark.parametrize("method", ["rtn", "awq", "llm_int8", "low_rank"])
+def test_scales_of_neurons_that_are_gone_cost_nothing(tmp_path: Path, method: str) -> None:
+    """Of steps, indices and factors those count that have weights left: counted here from the zeros of each matrix."""
+    model = ModelCache(tmp_path).get(catalog()["tiny-decoder"])
+    calibrated = {"source": "statements", "count": 4, "length": 16} if method == "awq" else {}
+    grouped = {"group": GROUP} if method in {"rtn", "awq"} else {}
+    level = {"llm_int8": 8, "low_rank": 20}.get(method, 4)
+    unit = "rank" if method == "low_rank" else ""
+    step = spec(method, level, scope="ffn", unit=unit, **grouped, **calibrated).steps[0]
+    steps = (spec("drop_neurons", 0.9, scope="ffn").steps[0], step)
+    *_, report = compress_(model, CompressionSpec(steps=steps), Calibrator(cache=tmp_path)).steps
+    total = 0.0
+    for m in select(model.module, model.family, "ffn"):
+        left = m.read(model.module.get_parameter(m.parameter).detach()) != 0
+        down = "down" in m.name
+        n_gone = int(0.9 * m.shape[1 if down else 0])
+        gone = ~left.any(dim=0 if down else 1)
+        assert int(gone.sum()) == n_gone
+        rows, columns = m.shape[0] - (0 if down else n_gone), m.shape[1] - (n_gone if down else 0)
+        if method == "low_rank":
+            total += 32 * level * (rows + columns)
+            continue
+        groups = sum(1 for part in torch.split(~gone, GROUP) if part.any()) if down else m.shape[1] // GROUP
+        beside = {"rtn": 16 * rows * groups, "awq": 16 * (rows * groups + columns), "llm_int8": 32 * rows}[method]
+        total += level * rows * columns + beside
+    assert report.bits_per_weight == pytest.approx(total / report.n_weights)
+
+
+def test_scales_of_a_part() -> None:
+    """Scales, indices and factors of what is left, in the formats that units cut across: counted by hand."""
+    kept = torch.zeros(4, 8, dtype=torch.bool)
+    kept[:3, :5] = True
+    ones, order = torch.ones(4, 2), torch.tensor([0, 2, 4, 5, 1, 3, 6, 7])
+    grid = Grid(bits=3, group=4, symmetric=False, scale=ones, zero=ones)
+    assert (grid.side_bits, grid.side_bits_of(kept)) == (8 * 32, 6 * 32)
+    kept[:, 4] = False
+    assert grid.side_bits_of(kept) == 3 * 32  # the second group is gone, where inputs stand in their own order
+    assert replace(grid, order=order).side_bits_of(kept) == 6 * 32 + 4 * 32
+    assert replace(grid, group=PER_TENSOR, scale=torch.ones(1, 1), zero=torch.ones(1, 1)).side_bits_of(kept) == 32
+    assert Scaled(grid=grid, factor=torch.ones(8)).side_bits_of(kept) == 3 * 32 + 4 * 16
+    assert Float(name="fp8_e4m3", scale=torch.ones(4, 1)).side_bits_of(kept) == 3 * 16
+    assert Int8Rows(scale=torch.ones(4, 1), smooth=torch.ones(8)).side_bits_of(kept) == 3 * 32 + 4 * 16
+    blocks = Blocks(name="nf4", block=5, double=True, table=torch.ones(16), scale=torch.ones(7))
+    assert blocks.side_bits_of(kept) == 4 * 8 + 2 * 32  # weights 0-3, 8-11 and 16-19 lie in the first four blocks of 5
+    assert replace(blocks, double=False).side_bits_of(kept) == 4 * 32
+    affine = Affine(bits=3, group=4, axis=0, n=32, scale=torch.ones(1, 8), zero=torch.ones(1, 8))
+    assert affine.side_bits_of(kept) == 4 * 32 + round(12 * 0.2)  # a group is every eighth weight: a column
+    assert Declared(bits=3, side_bits=64, counted=True).side_bits_of(kept) == 64 * 12 // 32
+    none = torch.zeros(4, 8, dtype=torch.bool)
+    assert [form.side_bits_of(none) for form in (grid, blocks, affine)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

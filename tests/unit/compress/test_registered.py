@@ -24,6 +24,8 @@ from pytest_kick.registry import METHODS
 from pytest_kick.spec import CompressionSpec, CompressionStep
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_kick.result import StepReport
 
 Load = Callable[[str], LoadedModel]
@@ -236,24 +238,140 @@ class Meddling:
         return rounded(target.weight, self.bits)
 
 
-class Rewiring(Meddling):
-    """Put something else in the place of a forward pass, or before it."""
+class Doubling(torch.nn.Linear):
+    """A layer that computes something else."""
 
-    def __call__(self, target: Any) -> torch.Tensor:
-        """Do the one to a gate and the other to the rest."""
-        if "gate" in target.matrix.name:
-            target.layer.forward = lambda x: x
-        elif "up" in target.matrix.name:
-            target.layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
-        return rounded(target.weight, self.bits)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Give twice as much."""
+        return super().forward(x) * 2
 
 
-def test_layers_are_watched() -> None:
-    """A class that changes what a layer computes besides its weights is refused by the names of the layers; the rest is not named."""
-    pytest_kick.method("mine")(Rewiring)
-    model = built.__wrapped__("LlamaForCausalLM")  # one that no other test sees
-    with pytest.raises(CompressionError, match=r"^mine--ffn--b4: \S*gate_proj, \S*up_proj.*: got another forward pass or another hook"):
+def parameter(layer: Any) -> None:
+    """Give a layer a bias where it has none."""
+    layer.bias = torch.nn.Parameter(torch.ones(layer.out_features))
+
+
+def buffer(layer: Any) -> None:
+    """Give a layer a buffer."""
+    layer.register_buffer("more", torch.ones(1))
+
+
+def submodule(layer: Any) -> None:
+    """Hang a module below a layer."""
+    layer.more = torch.nn.Identity()
+
+
+def swapped(layer: Any) -> None:
+    """Put another Parameter in the place of the weight."""
+    layer.weight = torch.nn.Parameter(layer.weight.detach() * 2)
+
+
+def another_class(layer: Any) -> None:
+    """Make a layer one of another class."""
+    layer.__class__ = Doubling
+
+
+def another_forward(layer: Any) -> None:
+    """Put a function in the place of the forward pass."""
+    layer.forward = lambda x: x
+
+
+def another_hook(layer: Any) -> None:
+    """Put a hook before the forward pass."""
+    layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
+
+
+def an_attribute(layer: Any) -> None:
+    """Put a layer into training mode, where dropout drops."""
+    layer.train()
+
+
+REWIRINGS: dict[Callable[[Any], None], str] = {
+    parameter: "bias",
+    buffer: "more",
+    submodule: "more",
+    swapped: "weight",
+    another_class: "__class__",
+    another_forward: "forward",
+    another_hook: "_forward_pre_hooks",
+    an_attribute: "training",
+}
+
+
+@pytest.mark.parametrize("propagate", ["", "compressed", "dense"])
+@pytest.mark.parametrize("meddle", REWIRINGS, ids=lambda meddle: meddle.__name__)
+def test_layers_are_watched(tmp_path: Path, meddle: Callable[[Any], None], propagate: str) -> None:
+    """A class that changes what a layer computes besides its weights is refused by the name of that, and the dense model is back.
+
+    With calibration too, whose own hooks are none of the method's doing.
+    """
+
+    class Rewiring(Meddling):
+        def __call__(self, target: Any) -> torch.Tensor:
+            if "layers.1.mlp.up" in target.matrix.name:
+                meddle(target.layer)
+            return rounded(target.weight, self.bits)
+
+    class Calibrated(Rewiring):
+        def __call__(self, target: Any, *, inputs: LayerInputs | None = None) -> torch.Tensor:
+            assert inputs is not None
+            return super().__call__(target)
+
+    pytest_kick.method("mine")(Calibrated if propagate else Rewiring)
+    model = ModelCache(tmp_path).get(catalog()["tiny-decoder"])  # one that no other test sees
+    data: dict[str, Any] = {"source": "statements", "count": 4, "length": 16, "propagate": propagate}
+    given = {"calibrator": Calibrator(cache=tmp_path), **data} if propagate else {}
+    ids = torch.arange(5, 29).reshape(2, 12)
+    dense = model.module(ids).logits.detach().clone()
+    name = rf"model\.layers\.1\.mlp\.up_proj\.{REWIRINGS[meddle]}: got a module changed there, expected modules as they were"
+    with pytest.raises(CompressionError, match=rf"^mine--ffn--b4\S*: {name}\. ") as caught:
+        apply(model, 4, **given)
+    assert "\n" not in str(caught.value)
+    model.fresh_()
+    assert torch.equal(model.module(ids).logits, dense)
+
+
+def test_the_whole_model_is_watched() -> None:
+    """A class that meddles elsewhere than with its layer, before the first matrix even, is refused likewise."""
+
+    class Early(Meddling):
+        def start(self, targets: Any) -> None:
+            targets.module.get_submodule("model.norm").__class__ = torch.nn.Identity
+
+    pytest_kick.method("mine")(Early)
+    model = built.__wrapped__("LlamaForCausalLM")
+    with pytest.raises(CompressionError, match=r"^mine--ffn--b4: model\.norm\.__class__: got a module changed there"):
         apply(model, 4)
+
+
+def test_buffers_are_watched() -> None:
+    """A class that writes into a buffer is refused by its name."""
+
+    class Writing(Meddling):
+        def start(self, targets: Any) -> None:
+            targets.module.get_buffer("model.rotary_emb.inv_freq").data[0] += 1
+
+    pytest_kick.method("mine")(Writing)
+    model = built.__wrapped__("LlamaForCausalLM")
+    with pytest.raises(CompressionError, match=r"^mine--ffn--b4: model\.rotary_emb\.inv_freq: got a change outside the scope 'ffn'"):
+        apply(model, 4)
+
+
+def test_looking_is_no_change(loaded: Load) -> None:
+    """A class may read modules, run them, put a hook on and take it off again."""
+
+    class Looking(Meddling):
+        def start(self, targets: Any) -> None:
+            targets.module(torch.arange(5, 29).reshape(2, 12))
+
+        def __call__(self, target: Any) -> torch.Tensor:
+            handle = target.layer.register_forward_hook(lambda *_: None)
+            target.layer(torch.ones(target.matrix.shape[1]))
+            handle.remove()
+            return rounded(target.weight, self.bits)
+
+    pytest_kick.method("mine")(Looking)
+    assert apply(loaded("llama"), 4).n_matrices == 6
 
 
 def test_biases_are_watched() -> None:

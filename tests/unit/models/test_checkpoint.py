@@ -337,8 +337,9 @@ def test_damaged_directories(model: LoadedModel, made: Path) -> None:
 def test_what_is_not_there(model: LoadedModel, tmp_path: Path) -> None:
     """No such path, a pattern that matches nothing, and a file of another kind are one line."""
     (tmp_path / "m.bin").touch()
-    for name in ("nothing", "run/checkpoint-*", "m.bin"):
+    for name in ("nothing", "m.bin"):
         fails(tmp_path / name, model, "expected a model directory or a .gguf file")
+    fails(tmp_path / "run" / "checkpoint-*", model, "steps: got nothing at ")
 
 
 def test_pickles_are_refused_unless_allowed(model: LoadedModel, made: Path) -> None:
@@ -379,9 +380,16 @@ def test_damaged_gguf(model: LoadedModel, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     write_gguf(model, path, "q8_0")
     whole = path.read_bytes()
-    for part in (whole[: len(whole) // 2], whole[:100], b"", b"no such thing at all"):
-        path.write_bytes(part)
-        fails(path, model, "weights: got ")
+    for n in (len(whole) - 1, len(whole) // 2, 100_000, 5_000, 100, 23, 5, 3, 0):
+        path.write_bytes(whole[:n])
+        said = f"weights: got a truncated or empty GGUF file of {n:,} bytes at {path}, expected a whole one. Copy or download it again."
+        fails(path, model, said)
+    path.write_bytes(b"no such thing at all")
+    fails(path, model, f"weights: got another kind of file at {path}, expected one that begins with GGUF. Check the path.")
+    path.write_bytes(whole[:4] + b"\x63" + whole[5:])
+    fails(path, model, "weights: got ValueError (Sorry, file appears to be version 99")
+    path.write_bytes(whole.replace(b"general.architecture", b"general.architectur_"))
+    fails(path, model, "weights: got KeyError ('general.architecture'), expected a readable checkpoint. Check m.gguf.")
     tokens = [model.tokenizer.convert_ids_to_tokens(number) for number in range(5)]
     assert list(read_header(write_again(path, whole)).tokens[:5]) == tokens
     write_again(path, whole.replace(b"<pad>", b"<pod>", 1))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -242,11 +243,29 @@ def test_a_model_with_terms_is_fetched_by_its_user_alone(parts_spec: ModelSpec, 
 def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
     """Whatever the reader raises becomes one line; nothing stays behind."""
     path = tmp_path / "x.gguf"
-    path.write_bytes(b"not a model" * 100)
-    with pytest.raises(FetchError, match=r"gguf: got .*, expected a GGUF file that transformers reads.") as caught:
-        resolve(ModelSpec(name="m", family="decoder", source=f"path:{path}"), tmp_path / "cache")
-    assert "\n" not in str(caught.value)
-    assert left_behind(tmp_path / "cache") == []
+    begin = b"GGUF" + (3).to_bytes(4, "little")
+    for content, said in (
+        (b"not a model" * 100, f"got another kind of file at {path}, expected one that begins with GGUF. Check the path."),
+        (b"", f"got a truncated or empty GGUF file of 0 bytes at {path}, expected a whole one. Copy or download it again."),
+        (begin + b"\1" * 30, f"got a truncated or empty GGUF file of 38 bytes at {path}, expected a whole one."),
+        (begin + b"\0" * 16, "expected a GGUF file that transformers reads. Convert it, and use"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FetchError, match=rf"^model 'm': gguf: .*{re.escape(said)}") as caught:
+            resolve(ModelSpec(name="m", family="decoder", source=f"path:{path}"), tmp_path / "cache")
+        assert "\n" not in str(caught.value)
+        assert left_behind(tmp_path / "cache") == []
+
+
+def test_a_gguf_that_is_cut_off_is_named(tensors_and_gguf: tuple[dict[str, np.ndarray], Path], tmp_path: Path) -> None:
+    """Wherever a file ends too early, in the header, between tensors or in the last, the line says that, and what to do."""
+    whole = tensors_and_gguf[1].read_bytes()
+    path = tmp_path / "x.gguf"
+    for n in (len(whole) - 64, len(whole) // 2, len(whole) // 20, 30):
+        path.write_bytes(whole[:n])
+        said = f"got a truncated or empty GGUF file of {n:,} bytes at {path}, expected a whole one. Copy or download it again."
+        with pytest.raises(FetchError, match=f"^model 'm': gguf: {re.escape(said)}$"):
+            resolve(ModelSpec(name="m", family="decoder", source=f"path:{path}"), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
