@@ -22,6 +22,7 @@ from pytest_kick.probes.context import ProbeContext
 from pytest_kick.probes.reference import kept_reference, reference_key
 from pytest_kick.registry import PROBES, load_target
 from pytest_kick.result import Measurement, ProbeScore, Timing
+from pytest_kick.series import refuse_missing
 from pytest_kick.spec import CompressionSpec
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Runner:
         """
         watch = watch or Stopwatch()
         with watch.phase("load"):
-            model = self._models.get(case.model)
+            model = self._load(case)
         with watch.phase("restore"):
             model.fresh_()
         with watch.phase("compress"):
@@ -146,6 +147,10 @@ class Runner:
             model.cast_(getattr(torch, dtype), self.settings.device)
             finish_(model, case.compression)
         return model, report
+
+    def _load(self, case: Case) -> LoadedModel:
+        refuse_missing(case)
+        return self._models.get(case.model)
 
     def _measure(self, case: Case, dtype: str, watch: Stopwatch, asked: dict[str, Any]) -> _Measured:
         try:
@@ -185,7 +190,7 @@ class Runner:
         if not specs:
             return {}
         with watch.phase("load"):
-            model = self._models.get(case.model)
+            model = self._load(case)
         dense = replace(case, compression=CompressionSpec(), budgets=())
         found = {}
         for spec in specs:

@@ -11,7 +11,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kick.errors import SuiteError
+from pytest_kick.errors import ModelError, SuiteError
 from pytest_kick.registry import METHODS
 from pytest_kick.spec import NAME_RULE, is_name
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_kick.infos import Scalar
-    from pytest_kick.spec import CompressionSpec
+    from pytest_kick.spec import Case, CompressionSpec
 
 _GGUF = ".gguf"
 
@@ -49,6 +49,20 @@ def brought(spec: CompressionSpec) -> Iterator[tuple[str, Scalar]]:
     for step in spec.steps:
         if METHODS.get(step.method, step.id).brings:
             yield step.id, step.param("path")
+
+
+def refuse_missing(case: Case) -> None:
+    """Say which command makes what a cell needs, where its suite has one and the path is not there.
+
+    Raises:
+        ModelError: the model, or a checkpoint, is not there.
+    """
+    kind, _, source = case.model.source.partition(":")
+    needed = [(f"model {case.model.name!r}", source)] if kind == "path" else []
+    for where, path in (*needed, *((name, str(path)) for name, path in brought(case.compression))):
+        if case.made_by and not Path(path).exists():
+            msg = f"{where}: path: got nothing at {path!r}, expected what the suite's command makes. Run {case.made_by}."
+            raise ModelError(msg)
 
 
 def _each(where: str, table: Mapping[str, Any], directory: Path) -> Iterator[dict[str, Any]]:

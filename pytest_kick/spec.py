@@ -111,8 +111,7 @@ class CompressionStep:
         level: a number of the kind that `kind` says; 0 for `name`.
         params: parameters that differ from the method's defaults, in the method's own order.
         unit: the kind of its level where that is another than the method's first: one of its `also`.
-        outside: (parameter, `path:FILE` or `datasets:ID`) of those that name something outside of the suite, paths absolute; `params`
-            hold the short names of these.
+        outside: (parameter, absolute `path:FILE` or `datasets:ID`) of those that name something out of the suite: `params` are short.
     """
 
     method: str
@@ -250,9 +249,9 @@ class Case:
         budgets: what the verdict is held against; none means characterisation: measured and compared with the stored run only.
         dtype: dtype the suite fixes for this cell, or "" for the run's.
         facts: path of a facts file of the suite's own, or "" for the shipped one.
-        first_look: number of facts asked first, a fixed sample stratified by relation: the others are asked only where these leave a
-            change open; 0 asks all at once.
+        first_look: number of facts asked first, a fixed sample by relation; others only where these leave a change open; 0 for all.
         on_request: run only where `--kick-model` names the model.
+        made_by: command that makes what the suite points to and nobody ships; shown where that is missing.
         unlisted: no suite names it: `--kick-method` brought it, and without a stored run it is NEW.
     """
 
@@ -267,6 +266,7 @@ class Case:
     on_request: bool = False
     unlisted: bool = False
     asked: tuple[ProbeSpec, ...] = ()
+    made_by: str = ""
 
     @property
     def probe_specs(self) -> tuple[ProbeSpec, ...]:

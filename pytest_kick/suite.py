@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _SUITE_KEYS = frozenset(
     {"schema", "name", "summary", "default", "hub", "probes", "facts", "first_look", "dtype", "dense", "models", "compressions"}
-    | {"budgets", "plugins", "on_request", "claims", "data"}
+    | {"budgets", "plugins", "on_request", "claims", "data", "made_by"}
 )
 _MODEL_KEYS = frozenset({"name", "family", "source", "sha256", "licence", "summary", "terms"})
 _FILTER_KEYS = frozenset({"models", "families", "dtype"})
@@ -158,7 +158,7 @@ class _Reader:
         asked = read_probes(self.where, self.typed(self.data, "probes", list, ["facts"]), self.path.parent, models)
         entries = [self.entry(i, entry) for i, entry in enumerate(self.typed(self.data, "compressions", list, []))]
         rules = [parse_budget(f"{self.where}: budgets[{i}]", table) for i, table in enumerate(self.typed(self.data, "budgets", list, []))]
-        dense = self.typed(self.data, "dense", bool, default=True)
+        made_by = " ".join(self.typed(self.data, "made_by", str, "").split())
         same: dict[str, Any] = {"suite": name, "facts": self.facts(), "first_look": self.first_look()}
         suite_dtype = self.dtype(self.data)
         cases = []
@@ -167,12 +167,12 @@ class _Reader:
             own = probes_for(self.where, asked, model)
             probes = tuple(spec.id for spec in own)
             held: dict[str, Any] = {"probes": probes, "asked": asked_of(own), "on_request": model in self.on_request}
-            specs = [(CompressionSpec(), suite_dtype)] if dense else []
+            specs = [(CompressionSpec(), suite_dtype)] if self.typed(self.data, "dense", bool, default=True) else []
             specs += [(spec, dtype or suite_dtype) for entry in entries for spec, dtype in self.specs_for(entry, model)]
             for spec, dtype in specs:
                 budgets, used_now = budgets_for(rules, model, spec, probes)
                 used |= used_now
-                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, **same, **held))
+                cases.append(Case(model=model, compression=spec, budgets=budgets, dtype=dtype, made_by=made_by, **same, **held))
         if not cases:
             raise self.fail([], "at least one cell", "Add a [[compressions]] entry, or leave `dense` on.", field="compressions")
         self.check_used(rules, used, tuple(entry.spec.id for entry in asked))

@@ -118,6 +118,21 @@ def test_what_is_not_there(workspace: Workspace, capsys: pytest.CaptureFixture[s
     assert not any("\n" in error for error in errors.values())
 
 
+def test_the_command_that_makes_it_is_told(workspace: Workspace) -> None:
+    """Where a suite says what makes its models and checkpoints, a missing one is an error that shows that; what is there runs."""
+    more = f'made_by = "python  -m made"\nmodels = [{{ name = "own", family = "decoder", source = "path:{DENSE}" }}, '
+    more += '{ name = "small", family = "decoder", source = "path:small" }]'
+    workspace.suite(ENTRY + 'path = "../nothing"\nmodels = "own"\n' + BUDGET, old='models = ["tiny-decoder"]', new=more)
+    document = workspace.document("--kick-update", "-k", "checkpoint or dense")
+    errors = {cell["id"].partition("--")[2]: cell["error"] for cell in document["cells"] if cell["outcome"] == "error"}
+    assert sorted(errors) == ["own--checkpoint--overall--nothing", "small--dense"]
+    expected = "expected what the suite's command makes. Run python -m made."
+    assert errors["small--dense"] == f"model 'small': path: got nothing at 'suites/small', {expected}"
+    said = f"checkpoint--overall--nothing: path: got nothing at 'nothing', {expected}"
+    assert errors["own--checkpoint--overall--nothing"] == said
+    assert "own--dense" in {cell["id"].partition("--")[2] for cell in document["cells"] if cell["outcome"] != "error"}
+
+
 def test_what_has_no_number_is_told(workspace: Workspace) -> None:
     """A directory beside the steps stops no run: it is left out, and the header and the plan name it and the key."""
     for name in ("5", "final"):
