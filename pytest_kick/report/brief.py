@@ -83,10 +83,15 @@ def clip(text: str, width: int) -> str:
 
 def cut_in_the_middle(text: str, width: int, mark: str) -> str:
     """Return a text of at most `width` characters, its beginning and its end kept: names differ at their ends."""
+    return _cut_before(text, max(0, width - len(mark)) // 2, width, mark)
+
+
+def _cut_before(text: str, tail: int, width: int, mark: str) -> str:
+    """Return a text of at most `width` characters, the last `tail` of them its own end."""
     if len(text) <= width:
         return text
     room = max(0, width - len(mark))
-    return text[: room - room // 2] + mark[:width] + (text[-(room // 2) :] if room // 2 else "")
+    return text[: room - tail] + mark[:width] + (text[-tail:] if tail else "")
 
 
 def with_methods_apart(rows: Sequence[Row], texts: Sequence[str], width: int) -> list[Row]:
@@ -100,8 +105,18 @@ def with_methods_apart(rows: Sequence[Row], texts: Sequence[str], width: int) ->
 
 
 def cut_apart(texts: Sequence[str], width: int, mark: str) -> list[str]:
-    """Return texts of at most `width` characters; those that would be cut alike show where they differ instead of their ends."""
-    cut = [cut_in_the_middle(text, width, mark) for text in texts]
+    """Return texts of at most `width` characters, as many of them different as can be.
+
+    Cut in their middle; else elsewhere, all at one place; else those that would be cut alike show where they differ instead of their ends.
+    """
+    room = max(0, width - len(mark))
+    tails = sorted(range(room), key=lambda tail: abs(tail - room // 2))
+    found = [[_cut_before(text, tail, width, mark) for text in texts] for tail in tails or [0]]
+    return max([*found, _unlike(texts, found[0], width, mark)], key=lambda shown: len(set(shown)))
+
+
+def _unlike(texts: Sequence[str], cut: list[str], width: int, mark: str) -> list[str]:
+    """Return texts as they were cut, but those that were cut alike with what they differ in."""
     for shown in {one for one, often in Counter(dict(zip(texts, cut, strict=True)).values()).items() if often > 1}:
         alike = sorted({text for text, one in zip(texts, cut, strict=True) if one == shown})
         head = _common(alike)

@@ -150,13 +150,16 @@ def test_names_cut_apart_fit_and_stay_as_different_as_before(names: list[str], w
     assert all(len(text) <= width for text in shown)
     assert len(set(shown)) >= len(set(cut)) or len(set(cut)) == len(names)
     assert all(text == name for text, name in zip(shown, names, strict=True) if len(name) <= width and cut.count(name) == 1)
+    assert shown == cut or len(set(shown)) > len(set(cut))
 
 
 def test_names_that_differ_in_their_middle_show_it() -> None:
     """Four calibration files, the same count: what is cut is what they share."""
     names = [f"wanda/source-{name}/count-16" for name in ("leak", "para", "goodcr", "goodnul")]
     assert cut_apart(names, 11, "..") == ["wanda..leak", "wanda..para", "wan..goodcr", "wa..goodnul"]
-    assert cut_apart(["weight_noise", "weight_noise+weight_noise"], 11, "..")[0] != "weigh..oise"
+    seeds = [f"rand_{kind}{seed}" for kind in ("struct", "unstr") for seed in ("", "/seed-1", "/seed-2")]
+    assert len(set(cut_apart(seeds, 11, ".."))) == len(seeds)
+    assert len(set(cut_apart(["weight_noise", "weight_noise+weight_noise"], 11, ".."))) == 2
 
 
 def test_a_name_is_cut_in_its_middle() -> None:
