@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pytest_kick.compress.check import Checked, Count
+from pytest_kick.compress.formats import in_proportion
 from pytest_kick.compress.refusal import refuse
 from pytest_kick.registration import UNCOUNTED
 
@@ -49,8 +50,8 @@ class Declared:
     group: int | None = None
 
     def side_bits_of(self, kept: torch.Tensor) -> int:
-        """Return those bits of a smaller matrix, in proportion: what they are made of is not known."""
-        return round(self.side_bits * int(kept.sum()) / kept.numel())
+        """Return those bits of a smaller matrix, in proportion."""
+        return in_proportion(self.side_bits, kept)
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether no group of a matrix `(out, in)` has more values than there are codes."""

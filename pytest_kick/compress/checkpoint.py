@@ -10,6 +10,7 @@ import torch
 
 from pytest_kick.compress.activations import RoundBelow
 from pytest_kick.compress.check import Checked, Count
+from pytest_kick.compress.formats import in_proportion
 from pytest_kick.compress.outside import block_sums
 from pytest_kick.compress.refusal import refuse
 from pytest_kick.errors import ModelError
@@ -43,8 +44,8 @@ class Stored:
     sums: Sums
 
     def side_bits_of(self, kept: torch.Tensor) -> int:
-        """Return those bits of a smaller matrix, in proportion: what they are made of is not known."""
-        return round(self.side_bits * int(kept.sum()) / kept.numel())
+        """Return those bits of a smaller matrix, in proportion."""
+        return in_proportion(self.side_bits, kept)
 
     def holds(self, weight: torch.Tensor) -> bool:
         """Return whether a matrix `(out, in)` has these values still, bit for bit."""

@@ -133,6 +133,11 @@ class Float:
         return (weight / self.scale).clamp_(-top, top).to(kind).float().mul_(self.scale)
 
 
+def in_proportion(side_bits: int, kept: torch.Tensor) -> int:
+    """Return the bits beside the codes of a smaller matrix, where what they are made of is not known; `kept` as in `Format`."""
+    return round(side_bits * int(kept.sum()) / kept.numel())
+
+
 class Format(Protocol):
     """Describe what quantizers and factorizations enter in `Targets.formats`, besides `Grid` and `Float`.
 

@@ -33,7 +33,7 @@ am are as at be been but by did do does for from had has have he her him his how
 our out over she so than that their them then there these they this those to under up us was we were what when where which who whom
 whose why will with yes you your and
 """
-FUNCTION_WORDS = frozenset(re.findall(r"\w+", _FUNCTION_WORDS))
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """Words that stand in almost any English sentence: as a gold answer (`Up`, `It`, a country code such as `is`), one must be all there is."""
 GRAM = 4
 
